@@ -1,0 +1,105 @@
+import { z } from "zod";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+
+const flag = z.enum(["true", "false", "1", "0"]).transform((text) => text === "true" || text === "1");
+const whole = (least: number, most = Number.MAX_SAFE_INTEGER) => z.coerce.number().int().min(least).max(most);
+const url = (protocols: RegExp) => z.url({ protocol: protocols });
+
+/**
+ * Every setting, its default and its limits. An empty value counts as not set.
+ * .env.example lists the same names; a test keeps the two equal.
+ */
+const settings = z.object({
+  NODE_ENV: z.enum(["development", "production", "test"]).default("development"),
+  HOST: z.string().default("127.0.0.1"),
+  PORT: whole(0, 65_535).default(8080),
+  SECRET_KEY: z.string().default("dev"),
+  ACCESS: z.enum(["open"]).default("open"),
+  TRUST_PROXY: whole(0, 16).default(0),
+  LOG_LEVEL: z.enum(["fatal", "error", "warn", "info", "debug", "trace", "silent"]).default("info"),
+
+  REDIS_URL: url(/^rediss?$/).default("redis://localhost:6379"),
+  REDIS_PREFIX: z.string().regex(/^[\w.:-]+$/).default("ConnectStorm:"),
+  PG_URI: url(/^postgres(ql)?$/).default("postgres://localhost:5432/connectstorm"),
+  PG_POOL_SIZE: whole(2, 1000).default(10),
+  TIME_SERIES: z.enum(["auto", "timescale", "native"]).default("auto"),
+  LEDGER_RETENTION_DAYS: whole(1, 36_500).optional(),
+
+  INBOX: z.enum(["disk", "s3"]).default("disk"),
+  INBOX_DIR: z.string().default(".data/inbox"),
+  STORAGE_MODE: z.enum(["local", "s3"]).default("local"),
+  STORAGE_DIR: z.string().default(".data/storage"),
+  SMALL_OBJECT_BYTES: whole(0, 4 * MIB).default(128 * KIB),
+  S3_BUCKET: z.string().optional(),
+  S3_ENDPOINT: url(/^https?$/).optional(),
+  S3_REGION: z.string().default("auto"),
+  S3_ACCESS_KEY_ID: z.string().optional(),
+  S3_SECRET_ACCESS_KEY: z.string().optional(),
+  S3_FORCE_PATH_STYLE: flag.default(false),
+  S3_TIMEOUT_SECONDS: whole(1, 3600).default(30),
+
+  MAX_UPLOAD_BYTES: whole(1, 80 * GIB).default(5 * GIB),
+  ALLOWED_TYPES: z.string().default("").transform(splitList),
+  UPLOAD_IDLE_SECONDS: whole(1, 3600).default(30),
+
+  CONSUMER_BATCH_SIZE: whole(1, 5000).default(500),
+  CLAIM_IDLE_SECONDS: whole(1, 3600).default(30),
+  RETRY_SECONDS: whole(0, 3600).default(5),
+  RECONCILE_SECONDS: whole(1, 3600).default(30),
+  RECONCILE_AGE_SECONDS: whole(1, 86_400).default(60),
+  RUN_WORKER_IN_WEB: flag.default(false),
+  SHUTDOWN_SECONDS: whole(1, 600).default(30),
+});
+
+export type Config = z.infer<typeof settings>;
+
+export const SETTING_NAMES = Object.keys(settings.shape) as readonly (keyof Config)[];
+
+/** Names that older installations use; the name on the right wins where both are set. */
+const LEGACY_NAMES: Record<string, keyof Config> = { FLASK_PORT: "PORT", DATABASE_URL: "PG_URI" };
+
+const EXAMPLE_SECRETS = new Set(["dev", "change-me", "changeme", "secret"]);
+const SHORTEST_SECRET = 32; // characters; 256 bits of hex is 64, of base64 43
+
+/**
+ * Reads every setting once.
+ * @throws Error that names every bad variable at once, in words for whoever set them.
+ */
+export function parseConfig(env: Record<string, string | undefined>): Config {
+  const given: Record<string, string> = {};
+  for (const [legacy, name] of Object.entries(LEGACY_NAMES)) {
+    if (env[legacy]) given[name] = env[legacy];
+  }
+  for (const name of SETTING_NAMES) {
+    if (env[name]) given[name] = env[name];
+  }
+  const parsed = settings.safeParse(given);
+  const faults = parsed.success
+    ? contradictions(parsed.data)
+    : parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+  if (!parsed.success || faults.length > 0) {
+    throw new Error(`These settings are not usable:\n  ${faults.join("\n  ")}`);
+  }
+  return parsed.data;
+}
+
+function contradictions(config: Config): string[] {
+  const faults: string[] = [];
+  if (config.NODE_ENV === "production" && (EXAMPLE_SECRETS.has(config.SECRET_KEY) || config.SECRET_KEY.length < SHORTEST_SECRET)) {
+    faults.push(`SECRET_KEY: in production set a random text of at least ${SHORTEST_SECRET} characters (openssl rand -hex 32)`);
+  }
+  if ((config.STORAGE_MODE === "s3" || config.INBOX === "s3") && !config.S3_BUCKET) {
+    faults.push("S3_BUCKET: is needed by STORAGE_MODE=s3 and INBOX=s3");
+  }
+  if (Boolean(config.S3_ACCESS_KEY_ID) !== Boolean(config.S3_SECRET_ACCESS_KEY)) {
+    faults.push("S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY: set both or neither");
+  }
+  return faults;
+}
+
+function splitList(text: string): string[] {
+  return text.split(",").map((item) => item.trim().toLowerCase()).filter(Boolean);
+}

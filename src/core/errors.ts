@@ -1,0 +1,65 @@
+/**
+ * Every failure a client can be told about: code -> HTTP status and the sentence it reads.
+ * docs/errors.md lists the same table; a test keeps the two equal.
+ * Anything thrown that is neither a Failure nor an Unavailable is a bug and answers 500.
+ */
+export const FAILURES = {
+  MALFORMED_REQUEST: { status: 400, message: "The request could not be understood." },
+  MALFORMED_MULTIPART: { status: 400, message: "The multipart form is malformed or was cut off." },
+  FILE_REQUIRED: { status: 400, message: "Send the file in the form field 'file'." },
+  EMPTY_FILE: { status: 400, message: "The file is empty: zero bytes are not accepted." },
+  UNEXPECTED_FIELD: { status: 400, message: "Only one file, in the field 'file', is accepted at a time." },
+  TOO_MANY_FIELDS: { status: 400, message: "The form has too many or too long fields." },
+  INVALID_FILE_NAME: { status: 400, message: "The file name is not acceptable." },
+  INVALID_UPLOADER_ID: { status: 400, message: "uploader_id is at most 128 characters, without control characters." },
+  INVALID_IDEMPOTENCY_KEY: { status: 400, message: "Idempotency-Key is 1 to 255 printable ASCII characters." },
+  INVALID_QUERY: { status: 400, message: "A query parameter is not valid." },
+  FILE_NOT_FOUND: { status: 404, message: "No such file, or it is not yours." },
+  NOT_FOUND: { status: 404, message: "There is nothing at this address." },
+  METHOD_NOT_ALLOWED: { status: 405, message: "This address does not take that method; see the Allow header." },
+  REQUEST_TIMEOUT: { status: 408, message: "No bytes arrived for too long, so the request was given up." },
+  FILE_TOO_LARGE: { status: 413, message: "The file is larger than MAX_UPLOAD_BYTES." },
+  UNSUPPORTED_MEDIA_TYPE: { status: 415, message: "Send the file as multipart/form-data, or PUT its bytes." },
+  FILE_TYPE_NOT_ALLOWED: { status: 415, message: "Files of this type are not accepted here." },
+  RANGE_NOT_SATISFIABLE: { status: 416, message: "The file does not reach that far." },
+  IDEMPOTENCY_KEY_REUSED: { status: 422, message: "This Idempotency-Key was used for a file with other bytes." },
+  HEADERS_TOO_LARGE: { status: 431, message: "The request headers are larger than 16 KiB." },
+  INTERNAL_ERROR: { status: 500, message: "Something went wrong on our side. It was logged under this request id." },
+  SHUTTING_DOWN: { status: 503, message: "The server is restarting. Try again in a moment." },
+  UNAVAILABLE: { status: 503, message: "Something this needs is not reachable right now. Try again in a moment." },
+  OUT_OF_SPACE: { status: 507, message: "There is no room for the file. Nothing was kept of it." },
+} as const satisfies Record<string, { status: number; message: string }>;
+
+export type FailureCode = keyof typeof FAILURES;
+
+/** An expected failure: the client did something we can name. `detail` replaces the table's sentence. */
+export class Failure extends Error {
+  override readonly name = "Failure";
+  readonly code: FailureCode;
+  readonly status: number;
+
+  constructor(code: FailureCode, detail?: string, options?: ErrorOptions) {
+    super(detail ?? FAILURES[code].message, options);
+    this.code = code;
+    this.status = FAILURES[code].status;
+  }
+}
+
+export type Dependency = "redis" | "postgres" | "inbox" | "storage";
+
+/**
+ * Something outside this process did not do its part: unreachable, timed out, refused, or full.
+ * It is nobody's fault who asked: the door answers 503 (507 when `full`), the worker waits and spends no attempt.
+ */
+export class Unavailable extends Error {
+  override readonly name = "Unavailable";
+  readonly dependency: Dependency;
+  readonly full: boolean;
+
+  constructor(dependency: Dependency, options: { cause?: unknown; full?: boolean } = {}) {
+    const reason = options.cause instanceof Error ? options.cause.message : String(options.cause ?? "no answer");
+    super(`${dependency} is ${options.full ? "full" : "unavailable"}: ${reason}`, { cause: options.cause });
+    this.dependency = dependency;
+    this.full = options.full ?? false;
+  }
+}

@@ -1,0 +1,32 @@
+import { createHmac, randomBytes } from "node:crypto";
+import { stringify, v7 } from "uuid";
+
+const ID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+/** A new UUIDv7: ordered by the time it was made. */
+export function newId(): string {
+  return v7();
+}
+
+/**
+ * The one id that belongs to these parts, the same in every process that knows the secret: a UUIDv8 (RFC 9562),
+ * the first 122 bits of an HMAC-SHA-256. Parts are length-prefixed, so no two lists of parts collide.
+ */
+export function derivedId(secret: string, ...parts: string[]): string {
+  const hmac = createHmac("sha256", secret);
+  for (const part of parts) hmac.update(`${Buffer.byteLength(part)}:${part}`);
+  const bytes = hmac.digest().subarray(0, 16);
+  bytes[6] = (bytes[6]! & 0x0f) | 0x80;
+  bytes[8] = (bytes[8]! & 0x3f) | 0x80;
+  return stringify(bytes);
+}
+
+/** True for ids that this program could have made: lower-case UUIDs of version 7 or 8. */
+export function isId(text: string): boolean {
+  return ID_PATTERN.test(text);
+}
+
+/** Unguessable text for names that must not collide; 16 hexadecimal digits. */
+export function nonce(): string {
+  return randomBytes(8).toString("hex");
+}

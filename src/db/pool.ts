@@ -1,0 +1,127 @@
+import pg from "pg";
+import { Unavailable } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+
+/** One statement at a time: the pool, or a transaction on one of its connections. */
+export interface Db {
+  /** @throws Unavailable when the database cannot be reached or will not answer now; pg's DatabaseError otherwise. */
+  query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<{ rows: Row[]; rowCount: number }>;
+}
+
+export interface Database extends Db {
+  /** Commits when `work` resolves, rolls back when it rejects. */
+  transaction<T>(work: (tx: Db) => Promise<T>): Promise<T>;
+  /**
+   * Runs `work` while this process holds the named lock; undefined, at once, when another holds it.
+   * The lock goes with its connection, so a killed process never keeps it.
+   */
+  exclusively<T>(lock: string, work: () => Promise<T>): Promise<T | undefined>;
+  close(): Promise<void>;
+}
+
+export interface DbSettings {
+  uri: string;
+  poolSize: number;
+  /** Shown in pg_stat_activity. */
+  name: string;
+  log: Log;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000; // pg waits for ever by default
+const STATEMENT_TIMEOUT_MS = 30_000;
+const LOCK_TIMEOUT_MS = 10_000;
+const IDLE_IN_TRANSACTION_MS = 60_000;
+
+// bigint comes as text because it may exceed 2^53; ours count bytes and rows and do not.
+pg.types.setTypeParser(pg.types.builtins.INT8, Number);
+
+export function openDb({ uri, poolSize, name, log }: DbSettings): Database {
+  const pool = new pg.Pool({
+    connectionString: uri,
+    max: poolSize,
+    application_name: name,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    statement_timeout: STATEMENT_TIMEOUT_MS,
+    lock_timeout: LOCK_TIMEOUT_MS,
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
+    keepAlive: true,
+  });
+  // Without a listener an idle connection that the server cuts ends the process.
+  pool.on("error", (err) => log.warn({ err }, "an idle database connection was lost"));
+
+  async function query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]) {
+    return run<Row>(pool, text, values);
+  }
+
+  async function transaction<T>(work: (tx: Db) => Promise<T>): Promise<T> {
+    const client = await connect();
+    let broken: Error | undefined;
+    try {
+      await run(client, "begin");
+      const result = await work({ query: (text, values) => run(client, text, values) });
+      await run(client, "commit");
+      return result;
+    } catch (error) {
+      await client.query("rollback").catch((rollbackError: Error) => (broken = rollbackError));
+      throw error;
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  async function exclusively<T>(lock: string, work: () => Promise<T>): Promise<T | undefined> {
+    const client = await connect();
+    let broken: Error | undefined;
+    try {
+      const { rows } = await run<{ taken: boolean }>(client, "select pg_try_advisory_lock(hashtextextended($1, 0)) as taken", [lock]);
+      if (!rows[0]?.taken) return undefined;
+      try {
+        return await work();
+      } finally {
+        await client.query("select pg_advisory_unlock(hashtextextended($1, 0))", [lock]).catch((error: Error) => (broken = error));
+      }
+    } finally {
+      client.release(broken);
+    }
+  }
+
+  async function connect(): Promise<pg.PoolClient> {
+    try {
+      const client = await pool.connect();
+      if (client.listenerCount("error") === 0) {
+        client.on("error", (err) => log.warn({ err }, "a database connection was lost"));
+      }
+      return client;
+    } catch (error) {
+      throw translate(error);
+    }
+  }
+
+  return { query, transaction, exclusively, close: () => pool.end() };
+}
+
+async function run<Row extends pg.QueryResultRow>(target: pg.Pool | pg.PoolClient, text: string, values?: unknown[]) {
+  try {
+    const { rows, rowCount } = await target.query<Row>(text, values);
+    return { rows, rowCount: rowCount ?? 0 };
+  } catch (error) {
+    throw translate(error);
+  }
+}
+
+/**
+ * SQLSTATE classes that say "not now" rather than "not this": connection, authorization, resources, operator
+ * intervention and system trouble, a lost race for a lock; and a schema that is not there yet (42P01, 42703, 3D000, 3F000:
+ * run the migration). https://www.postgresql.org/docs/17/errcodes-appendix.html
+ */
+const NOT_NOW = /^(08|28|53|57|58|40|25006|55P03|XX001|XX002|42P01|42703|42883|42501|3D000|3F000)/;
+
+function translate(error: unknown): unknown {
+  if (!(error instanceof Error)) return new Unavailable("postgres", { cause: error });
+  if (error instanceof pg.DatabaseError) {
+    const full = error.code === "53100"; // disk_full
+    return NOT_NOW.test(error.code ?? "") ? new Unavailable("postgres", { cause: error, full }) : error;
+  }
+  if (error instanceof TypeError) return error; // a bug of ours, not the connection's
+  return new Unavailable("postgres", { cause: error }); // sockets, DNS, TLS, "Connection terminated", timeouts
+}

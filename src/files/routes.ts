@@ -1,0 +1,105 @@
+import { pipeline } from "node:stream/promises";
+import contentDisposition from "content-disposition";
+import { Router, type Request, type Response } from "express";
+import { z } from "zod";
+import { accountOf } from "../accounts/authenticate.ts";
+import { Failure } from "../core/errors.ts";
+import { allow, sendJson } from "../http/answer-errors.ts";
+import { parseQuery } from "../http/validate.ts";
+import type { Files, ServableFile } from "./files.ts";
+
+const ListQuery = z.object({
+  limit: z.coerce.number().int().min(1).max(500).default(50),
+  cursor: z.string().max(200).optional(),
+});
+
+export function createFilesRouter({ files }: { files: Files }): Router {
+  const router = Router();
+
+  router.route("/api/files")
+    .get(async (req, res) => {
+      const { limit, cursor } = parseQuery(ListQuery, req.query);
+      const page = await files.list(accountOf(res), limit, cursor);
+      sendJson(res, 200, { files: page.files.map((file) => describeFile(file)), next_cursor: page.nextCursor });
+    })
+    .all(allow("GET", "HEAD"));
+
+  router.route("/api/files/:id")
+    .get(async (req, res) => {
+      const file = await files.find(accountOf(res), req.params.id);
+      // Bytes are what a download asks for; metadata only for those who name JSON and nothing that means "anything".
+      if (/^application\/json\b/.test(req.headers.accept ?? "")) return sendJson(res, 200, describeFile(file));
+      await sendBytes(req, res, file);
+    })
+    .all(allow("GET", "HEAD"));
+
+  return router;
+}
+
+/** A file as the API shows it. */
+export function describeFile(file: Omit<ServableFile, "open">) {
+  return {
+    id: file.id,
+    name: file.name,
+    size: file.sizeBytes,
+    sha256: file.sha256,
+    content_type: file.contentType,
+    uploader_id: file.uploaderId,
+    event_time: file.eventTime,
+    stored_at: file.storedAt,
+    url: `/api/files/${file.id}`,
+    status_url: `/api/files/${file.id}/status`,
+  };
+}
+
+/**
+ * The bytes, whole or a range. What strangers handed in is never shown in our origin: always a download, never
+ * sniffed, and in a sandbox should a browser open it all the same.
+ */
+async function sendBytes(req: Request, res: Response, file: ServableFile): Promise<void> {
+  const etag = `"${file.sha256}"`;
+  res.setHeader("ETag", etag);
+  res.setHeader("Accept-Ranges", "bytes");
+  res.setHeader("Cache-Control", "private, no-cache");
+  if (matches(req.headers["if-none-match"], etag)) {
+    res.status(304).end();
+    return;
+  }
+  res.setHeader("Last-Modified", file.eventTime.toUTCString());
+  res.setHeader("Content-Type", file.contentType);
+  res.setHeader("Content-Disposition", contentDisposition(file.name, { type: "attachment" }));
+  res.setHeader("Content-Security-Policy", "sandbox; default-src 'none'");
+  res.setHeader("Cross-Origin-Resource-Policy", "same-origin");
+
+  const range = wantedRange(req, res, file, etag);
+  if (range) {
+    res.status(206).setHeader("Content-Range", `bytes ${range.start}-${range.end}/${file.sizeBytes}`);
+  }
+  res.setHeader("Content-Length", range ? range.end - range.start + 1 : file.sizeBytes);
+  if (req.method === "HEAD") {
+    res.end();
+    return;
+  }
+  const stream = await file.open(range);
+  await pipeline(stream, res).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ERR_STREAM_PREMATURE_CLOSE") throw error; // the client went away: nobody is left to tell
+  });
+}
+
+/** One range as asked for; undefined means the whole file (no range, several of them, or one that makes no sense). */
+function wantedRange(req: Request, res: Response, file: ServableFile, etag: string): { start: number; end: number } | undefined {
+  const ifRange = req.headers["if-range"];
+  if (req.headers.range === undefined || (ifRange !== undefined && ifRange !== etag)) return undefined;
+  const ranges = req.range(file.sizeBytes);
+  if (ranges === -1) {
+    for (const header of ["Content-Type", "Content-Disposition", "ETag", "Last-Modified"]) res.removeHeader(header);
+    res.setHeader("Content-Range", `bytes */${file.sizeBytes}`);
+    throw new Failure("RANGE_NOT_SATISFIABLE");
+  }
+  if (ranges === -2 || ranges === undefined || ranges.type !== "bytes" || ranges.length !== 1) return undefined;
+  return ranges[0];
+}
+
+function matches(header: string | undefined, etag: string): boolean {
+  return header !== undefined && header.split(",").some((tag) => tag.trim() === "*" || tag.trim().replace(/^W\//, "") === etag);
+}

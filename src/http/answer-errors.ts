@@ -1,0 +1,85 @@
+import type { ErrorRequestHandler, Request, RequestHandler, Response } from "express";
+import { Failure, FAILURES, Unavailable, type FailureCode } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+import { lingerThenDestroy } from "./server.ts";
+
+const RETRY_AFTER_SECONDS = 5;
+
+/**
+ * Turns whatever was thrown into an answer: a page for people (addresses outside /api that ask for HTML), JSON for
+ * everybody else. Only Failure and Unavailable are expected; anything else is a bug, is logged, and answers 500.
+ */
+export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; answerError: ErrorRequestHandler } {
+  const answerNotFound: RequestHandler = (req, res) => answer(req, res, new Failure("NOT_FOUND"));
+
+  const answerError: ErrorRequestHandler = (error, req, res, _next) => {
+    const failure = toFailure(error);
+    const requestId: string = res.locals.requestId;
+    if (failure.status === 500) log.error({ err: error, requestId, method: req.method }, "request failed: a bug");
+    else if (failure.status >= 500) log.warn({ err: error, requestId, code: failure.code }, "request refused");
+    else log.debug({ requestId, code: failure.code }, "request refused");
+    if (res.headersSent || res.destroyed) {
+      req.socket.destroy(); // the answer broke off in the middle; a reset is the only way left to say so
+      return;
+    }
+    answer(req, res, failure);
+  };
+
+  return { answerNotFound, answerError };
+}
+
+function answer(req: Request, res: Response, failure: Failure): void {
+  const requestId: string = res.locals.requestId;
+  if (failure.status === 503) res.setHeader("Retry-After", RETRY_AFTER_SECONDS);
+  closeUnlessRead(req, res);
+  res.status(failure.status);
+  if (isPage(req)) {
+    res.render("error", { page: "error", title: "That did not work", status: failure.status, message: failure.message, code: failure.code, requestId });
+    return;
+  }
+  sendJson(res, failure.status, { error: failure.message, code: failure.code, request_id: requestId });
+}
+
+/** A body that nobody will read: the client is told, and the connection closed, instead of reading gigabytes to their end. */
+function closeUnlessRead(req: Request, res: Response): void {
+  if (req.complete) return;
+  res.setHeader("Connection", "close");
+  res.once("finish", () => {
+    req.unpipe();
+    lingerThenDestroy(req.socket);
+  });
+}
+
+function isPage(req: Request): boolean {
+  return !req.path.startsWith("/api/") && req.accepts(["json", "html"]) === "html";
+}
+
+/** Writes JSON without Express's detour over charset, ETag and freshness. */
+export function sendJson(res: Response, status: number, body: unknown): void {
+  const text = JSON.stringify(body);
+  res.writeHead(status, { "Content-Type": "application/json; charset=utf-8", "Content-Length": Buffer.byteLength(text) });
+  res.end(res.req.method === "HEAD" ? undefined : text);
+}
+
+/** For `router.all` behind the methods an address has. */
+export function allow(...methods: string[]): RequestHandler {
+  const header = methods.join(", ");
+  return (_req, res) => {
+    res.setHeader("Allow", header);
+    throw new Failure("METHOD_NOT_ALLOWED");
+  };
+}
+
+const STATUS_CODES: Record<number, FailureCode> = { 400: "MALFORMED_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "FILE_TOO_LARGE" };
+
+function toFailure(error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  if (error instanceof Unavailable) {
+    if (error.full && error.dependency !== "redis") return new Failure("OUT_OF_SPACE", undefined, { cause: error });
+    return new Failure("UNAVAILABLE", FAILURES.UNAVAILABLE.message.replace("Something this needs", `The ${error.dependency}`), { cause: error });
+  }
+  // Express's own refusals, such as a path that is not valid percent-encoding, carry a status below 500.
+  const status = error instanceof Error && "status" in error ? Number(error.status) : 500;
+  const code = STATUS_CODES[status] ?? (status >= 400 && status < 500 ? "MALFORMED_REQUEST" : "INTERNAL_ERROR");
+  return new Failure(code, undefined, { cause: error });
+}

@@ -1,0 +1,48 @@
+import express, { type Express, type ErrorRequestHandler, type RequestHandler } from "express";
+import { nonce } from "../core/ids.ts";
+
+export interface AppSettings {
+  /** Folder of the EJS pages. */
+  viewsFolder: string;
+  /** Folder of what browsers load, served under /assets. */
+  publicFolder: string;
+  /** How many proxies stand in front: decides whose word on the client's address is taken. */
+  trustProxyHops: number;
+  routers: RequestHandler[];
+  answerNotFound: RequestHandler;
+  answerError: ErrorRequestHandler;
+  locals: Record<string, unknown>;
+}
+
+const ASSETS_MAX_AGE_MS = 300_000; // names carry no version: a new release is seen within five minutes
+
+/** The Express app: middleware in order. What every request passes is kept short, it is paid by each upload. */
+export function createApp(settings: AppSettings): Express {
+  const app = express();
+  app.disable("x-powered-by");
+  app.disable("etag"); // of JSON and pages: hashing an answer nobody keeps; bytes carry an ETag of their own
+  app.set("query parser", "simple");
+  app.set("trust proxy", settings.trustProxyHops);
+  app.set("views", settings.viewsFolder);
+  app.set("view engine", "ejs");
+  app.enable("view cache");
+  Object.assign(app.locals, settings.locals);
+
+  app.use(nameRequest);
+  app.use("/assets", express.static(settings.publicFolder, { maxAge: ASSETS_MAX_AGE_MS, index: false, redirect: false }));
+  for (const router of settings.routers) app.use(router);
+  app.use(settings.answerNotFound);
+  app.use(settings.answerError);
+  return app;
+}
+
+const processNonce = nonce();
+let requestCount = 0;
+
+/** Every answer and every log line of a request carry the same id; a proxy's own id is not taken on trust. */
+const nameRequest: RequestHandler = (_req, res, next) => {
+  res.locals.requestId = `${processNonce}-${(++requestCount).toString(36)}`;
+  res.setHeader("X-Request-Id", res.locals.requestId);
+  res.setHeader("X-Content-Type-Options", "nosniff");
+  next();
+};

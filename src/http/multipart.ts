@@ -1,0 +1,107 @@
+import type { Readable } from "node:stream";
+import type { Request, Response } from "express";
+import multer, { MulterError } from "multer";
+import { Failure, type FailureCode } from "../core/errors.ts";
+
+/** A file that came in a form: what the sink made of its bytes, and what the client said of it. */
+export interface FormFile<Received> {
+  received: Received;
+  fileName: string;
+  /** As the part's header says; "application/octet-stream" where it says nothing. */
+  declaredType: string;
+}
+
+export interface Form<Received> {
+  file: FormFile<Received> | undefined;
+  fields: Record<string, unknown>;
+}
+
+/** Where the bytes of a form's file go. */
+export interface Sink<Received> {
+  /** Consumes the stream. What it throws ends the request. */
+  receive(stream: Readable, declaredType: string): Promise<Received>;
+  /** The form failed after all: what was received is not wanted. */
+  discard(received: Received): Promise<void>;
+}
+
+const LIMITS = {
+  files: 1,
+  fields: 10,
+  parts: 12,
+  fieldNameSize: 100, // bytes
+  fieldSize: 2_048, // bytes; the longest field we know is 128 characters
+  headerPairs: 32,
+  fieldNestingDepth: 0,
+  fieldArrayIndexLimit: 0,
+};
+
+/**
+ * Reads a multipart form with one file in the field `fieldName`, by multer with a storage engine that hands the bytes
+ * to `sink` as they come; nothing is kept in memory or on a disk here.
+ *
+ * multer answers a failure only after reading the request to its end. Here the first thing that goes wrong rejects at
+ * once; the error handler then answers and closes the connection.
+ */
+export function createFormReader<Received>(fieldName: string, sink: Sink<Received>) {
+  interface Engaged extends Request {
+    refuse?: (reason: unknown) => void;
+  }
+  const middleware = multer({
+    defParamCharset: "utf8", // latin1 by default
+    limits: LIMITS,
+    storage: {
+      _handleFile(req: Engaged, file, done) {
+        sink.receive(file.stream, file.mimetype).then(
+          (received) => done(null, { received } as object),
+          (error) => {
+            req.refuse?.(error);
+            done(error);
+          });
+      },
+      _removeFile(_req, file, done) {
+        const { received } = file as unknown as { received?: Received };
+        if (received === undefined) return done(null);
+        sink.discard(received).then(() => done(null), done);
+      },
+    },
+    streamHandler(req: Engaged, busboy: NodeJS.WritableStream) {
+      const refuse = (code: FailureCode) => () => req.refuse?.(new Failure(code));
+      busboy.on("error", (error) => req.refuse?.(error));
+      busboy.on("filesLimit", refuse("UNEXPECTED_FIELD"));
+      busboy.on("fieldsLimit", refuse("TOO_MANY_FIELDS"));
+      busboy.on("partsLimit", refuse("TOO_MANY_FIELDS"));
+      req.pipe(busboy);
+    },
+  } as multer.Options).single(fieldName);
+
+  return function readForm(req: Request, res: Response): Promise<Form<Received>> {
+    return new Promise((resolve, reject) => {
+      const refuse = (reason: unknown) => reject(toFailure(reason));
+      (req as Engaged).refuse = refuse;
+      middleware(req, res, (error: unknown) => {
+        if (error) return refuse(error);
+        const file = req.file as (Express.Multer.File & { received: Received }) | undefined;
+        resolve({
+          file: file && { received: file.received, fileName: file.originalname, declaredType: file.mimetype },
+          fields: (req.body ?? {}) as Record<string, unknown>,
+        });
+      });
+    });
+  };
+}
+
+const MULTER_CODES: Record<string, FailureCode> = {
+  LIMIT_UNEXPECTED_FILE: "UNEXPECTED_FIELD",
+  LIMIT_FILE_COUNT: "UNEXPECTED_FIELD",
+  MISSING_FIELD_NAME: "MALFORMED_MULTIPART",
+  INVALID_FIELD_NAME: "MALFORMED_MULTIPART",
+};
+
+/** busboy's complaints are plain Errors; these are all the sentences of busboy 1.6 and of multer's own clean-up. */
+const MALFORMED = /^(Unexpected end of (form|file)|Malformed part header|Malformed content type|Multipart: Boundary not found|Missing Content-Type|Unsupported content type|Request (aborted|closed|error)|aborted)/;
+
+function toFailure(reason: unknown): unknown {
+  if (reason instanceof MulterError) return new Failure(MULTER_CODES[reason.code] ?? "TOO_MANY_FIELDS", undefined, { cause: reason });
+  if (reason instanceof Error && MALFORMED.test(reason.message)) return new Failure("MALFORMED_MULTIPART", undefined, { cause: reason });
+  return reason;
+}

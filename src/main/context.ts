@@ -1,0 +1,58 @@
+import { hostname } from "node:os";
+import { randomBytes } from "node:crypto";
+import type { Clock } from "../core/clock.ts";
+import type { Config } from "../core/config.ts";
+import type { Log } from "../core/log.ts";
+import { openDb } from "../db/pool.ts";
+import { openObjectStore } from "../objects/open.ts";
+import { createFiles } from "../files/files.ts";
+import { closeRedis, openRedis, whenReady } from "../stream/redis.ts";
+import { createInbox } from "../uploads/inbox.ts";
+import { UPLOADS_STREAM } from "../uploads/messages.ts";
+import { createUnsettled } from "../uploads/status.ts";
+
+const COMMAND_TIMEOUT_MS = 500; // the budget an upload gives to Redis before it is acknowledged without
+const FIRST_CONNECT_MS = 1_500;
+const MANIFEST_BYTES = 8_192; // room for a manifest beside a small upload's bytes, in one record
+
+export type Context = Awaited<ReturnType<typeof openContext>>;
+
+/** Builds each thing once, for whichever process asks. */
+export async function openContext({ config, log, clock }: { config: Config; log: Log; clock: Clock }) {
+  const name = `${hostname()}-${process.pid}-${randomBytes(3).toString("hex")}`;
+  const db = openDb({ uri: config.PG_URI, poolSize: config.PG_POOL_SIZE, name: `connectstorm ${name}`.slice(0, 63), log });
+  const redis = openRedis({ url: config.REDIS_URL, commandTimeoutMs: COMMAND_TIMEOUT_MS, log });
+  const inboxStore = await openObjectStore({ ...placeOf(config, config.INBOX === "s3", config.INBOX_DIR, "inbox/", MANIFEST_BYTES), dependency: "inbox" });
+  const storage = await openObjectStore({ ...placeOf(config, config.STORAGE_MODE === "s3", config.STORAGE_DIR, "", 0), dependency: "storage" });
+  const inbox = createInbox({
+    store: inboxStore, smallObjectBytes: config.SMALL_OBJECT_BYTES, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES,
+  });
+  const files = createFiles({ db, storage, unsettled: createUnsettled(inbox) });
+  await whenReady(redis, FIRST_CONNECT_MS);
+
+  return {
+    config, log, clock, name, db, redis, inbox, storage, files,
+    stream: config.REDIS_PREFIX + UPLOADS_STREAM,
+    async close() {
+      await closeRedis(redis);
+      await db.close();
+      await inboxStore.close();
+      await storage.close();
+    },
+  };
+}
+
+function placeOf(config: Config, inBucket: boolean, folder: string, prefix: string, extraBytes: number) {
+  if (!inBucket) return { mode: "disk" as const, folder, smallObjectBytes: config.SMALL_OBJECT_BYTES + extraBytes };
+  return {
+    mode: "s3" as const,
+    bucket: config.S3_BUCKET!,
+    endpoint: config.S3_ENDPOINT,
+    region: config.S3_REGION,
+    accessKeyId: config.S3_ACCESS_KEY_ID,
+    secretAccessKey: config.S3_SECRET_ACCESS_KEY,
+    forcePathStyle: config.S3_FORCE_PATH_STYLE,
+    timeoutMs: config.S3_TIMEOUT_SECONDS * 1000,
+    prefix,
+  };
+}

@@ -1,0 +1,11 @@
+import { parseConfig, type Config } from "../core/config.ts";
+
+/** Reads the settings, the only place that does, and runs `main`. What stops it is said in a sentence, and the exit code is 1. */
+export function runProcess(main: (config: Config) => Promise<void>): void {
+  Promise.resolve()
+    .then(() => main(parseConfig(process.env)))
+    .catch((error: unknown) => {
+      process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+      process.exit(1);
+    });
+}

@@ -1,0 +1,64 @@
+import { Router, type RequestHandler } from "express";
+import { command } from "../stream/redis.ts";
+import { allow, sendJson } from "../http/answer-errors.ts";
+import type { TimeSeriesKind } from "../db/time-series.ts";
+import type { Context } from "./context.ts";
+
+const PROBE_TIMEOUT_MS = 2_000;
+
+/** What it costs to be without each of them. The door is shut only without the inbox. */
+const WITHOUT = {
+  inbox: "no upload can be accepted",
+  redis: "uploads are accepted and wait in the inbox; the worker settles them when it is back",
+  postgres: "uploads are accepted and wait in the inbox; lists, downloads of stored files and counts do not work",
+  storage: "uploads are accepted and wait in the inbox; stored files cannot be downloaded",
+} as const;
+
+interface Probe {
+  ok: boolean;
+  latency_ms: number;
+  error?: string;
+  without: string;
+}
+
+/** GET /health: this process answers. GET /ready: it can do its job, dependency by dependency. */
+export function createHealthRouter(context: Context, ledger: () => TimeSeriesKind, stopping: () => boolean): Router {
+  const router = Router();
+
+  router.route("/health")
+    .get((_req, res) => sendJson(res, 200, { status: "ok", uptime_seconds: Math.round(process.uptime()) }))
+    .all(allow("GET", "HEAD"));
+
+  router.route("/ready")
+    .get((async (_req, res) => {
+      const [inbox, redis, postgres, storage] = await Promise.all([
+        probe("inbox", () => context.inbox.store.ping()),
+        probe("redis", () => command(context.redis.ping())),
+        probe("postgres", () => context.db.query("select count(*) from schema_migrations")),
+        probe("storage", () => context.storage.ping()),
+      ]);
+      const ready = inbox.ok && !stopping();
+      sendJson(res, ready ? 200 : 503, { ready, stopping: stopping(), ledger: ledger(), dependencies: { inbox, redis, postgres, storage } });
+    }) as RequestHandler)
+    .all(allow("GET", "HEAD"));
+
+  return router;
+}
+
+async function probe(name: keyof typeof WITHOUT, ask: () => Promise<unknown>): Promise<Probe> {
+  const startedAt = performance.now();
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${PROBE_TIMEOUT_MS} ms`)), PROBE_TIMEOUT_MS);
+  });
+  let error: string | undefined;
+  try {
+    await Promise.race([ask(), late]);
+  } catch (cause) {
+    error = cause instanceof Error ? cause.message : String(cause);
+  } finally {
+    clearTimeout(timer);
+  }
+  const latency_ms = Math.round((performance.now() - startedAt) * 10) / 10;
+  return { ok: error === undefined, latency_ms, ...(error !== undefined && { error }), without: WITHOUT[name] };
+}

@@ -1,0 +1,97 @@
+import type { Server } from "node:http";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { authenticate } from "../accounts/authenticate.ts";
+import { Failure } from "../core/errors.ts";
+import { detectTimeSeries, type TimeSeriesKind } from "../db/time-series.ts";
+import { createFilesRouter } from "../files/routes.ts";
+import { createAnswerErrors } from "../http/answer-errors.ts";
+import { createApp } from "../http/app.ts";
+import * as format from "../http/format.ts";
+import { createHttpServer } from "../http/server.ts";
+import { createAccept } from "../uploads/accept.ts";
+import { createCounts } from "../uploads/counts.ts";
+import { createPagesRouter } from "../uploads/pages.ts";
+import { createDoor, createUploadsRouter } from "../uploads/routes.ts";
+import { createStatus } from "../uploads/status.ts";
+import type { Context } from "./context.ts";
+import { createHealthRouter } from "./ready.ts";
+import type { Running } from "./shutdown.ts";
+
+export interface Site extends Running {
+  server: Server;
+  /** Where it listens, once it does. */
+  url(): string;
+}
+
+// dist/main/site.js and src/main/site.ts lie equally deep under the folder that holds views and public.
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+/** Context -> a listening HTTP server. @throws Error when the port is in use, in words */
+export async function openSite(context: Context): Promise<Site> {
+  const { config, log, db, redis, inbox, files, stream, clock } = context;
+  let stopping = false;
+  let ledger: TimeSeriesKind = "timescale";
+  // Asked again and again until it is known: the database may come later than we do.
+  const learnLedger = () => detectTimeSeries(db).then((kind) => { ledger = kind; }, () => { setTimeout(learnLedger, 2_000).unref(); });
+  await Promise.race([learnLedger(), new Promise((resolve) => setTimeout(resolve, 1_000))]);
+
+  const accept = createAccept({ inbox, files, redis, stream, secret: config.SECRET_KEY, clock, log });
+  const counts = createCounts({ db, redis, stream, ledger: () => ledger, clock });
+  const statusOf = createStatus({ db, inbox, files, redis, stream });
+  const door = createDoor({ accept, inbox, limitBytes: config.MAX_UPLOAD_BYTES });
+  const app = createApp({
+    viewsFolder: join(ROOT, "views"),
+    publicFolder: join(ROOT, "public"),
+    trustProxyHops: config.TRUST_PROXY,
+    locals: format,
+    routers: [
+      (_req, res, next) => {
+        if (!stopping) return next();
+        res.setHeader("Connection", "close");
+        throw new Failure("SHUTTING_DOWN");
+      },
+      authenticate,
+      createUploadsRouter({ door, statusOf, counts }),
+      createFilesRouter({ files }),
+      createHealthRouter(context, () => ledger, () => stopping),
+      createPagesRouter({ door, statusOf, counts, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
+    ],
+    ...createAnswerErrors(log),
+  });
+  const server = createHttpServer({ app, idleMs: config.UPLOAD_IDLE_SECONDS * 1000 });
+  await listen(server, config.HOST, config.PORT);
+  const url = () => urlOf(server, config.HOST);
+  log.info({ url: url(), ledger }, "listening");
+
+  return {
+    name: "site",
+    server,
+    url,
+    /** The door closes, what is being received is finished, idle connections go. */
+    async stop() {
+      if (stopping) return;
+      stopping = true;
+      counts.stop();
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeIdleConnections();
+      await closed;
+    },
+  };
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EADDRINUSE") return reject(error);
+      reject(new Error(`Port ${port} on ${host} is in use. Choose another: PORT=${port + 1}`, { cause: error }));
+    });
+    server.listen({ port, host, backlog: 1024 }, () => resolve());
+  });
+}
+
+function urlOf(server: Server, host: string): string {
+  const address = server.address();
+  const port = typeof address === "object" && address ? address.port : 0;
+  return `http://${host.includes(":") ? `[${host}]` : host === "0.0.0.0" ? "127.0.0.1" : host}:${port}`;
+}

@@ -1,0 +1,60 @@
+import { repeat, type Job } from "../core/repeat.ts";
+import { openTimeSeries, type TimeSeries } from "../db/time-series.ts";
+import { createConsumer } from "../stream/consumer.ts";
+import { closeRedis, openBlockingRedis, whenReady } from "../stream/redis.ts";
+import { UPLOADS_GROUP } from "../uploads/messages.ts";
+import { createReconcile } from "../uploads/reconcile.ts";
+import { createLedgerUpkeep } from "../uploads/retention.ts";
+import { createSettle } from "../uploads/settle.ts";
+import type { Context } from "./context.ts";
+import type { Running } from "./shutdown.ts";
+
+const UPKEEP_EVERY_MS = 3_600_000;
+const HOUSEKEEPING_EVERY_MS = 600_000;
+
+/** Context -> consumers and timers, running. */
+export async function openWorkload(context: Context): Promise<Running> {
+  const { config, log, clock, db, redis, inbox, storage, stream, name } = context;
+  const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
+  await whenReady(blocking, 1_500);
+  const stop = new AbortController();
+
+  const consumer = createConsumer({
+    redis, blocking, stream, group: UPLOADS_GROUP, name,
+    batchSize: config.CONSUMER_BATCH_SIZE,
+    claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000,
+    retryMs: config.RETRY_SECONDS * 1000,
+    handle: createSettle({ db, inbox, storage, worker: name, log }),
+    log,
+  });
+  let timeSeries: Promise<TimeSeries> | undefined;
+  const jobs: Job[] = [
+    {
+      name: "reconcile",
+      everyMs: config.RECONCILE_SECONDS * 1000,
+      runOnce: createReconcile({ db, inbox, redis, stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, clock, log }).runOnce,
+    },
+    {
+      name: "ledger upkeep",
+      everyMs: UPKEEP_EVERY_MS,
+      runOnce: createLedgerUpkeep({
+        timeSeries: () => (timeSeries ??= openTimeSeries(db).catch((error) => { timeSeries = undefined; throw error; })),
+        retentionDays: config.LEDGER_RETENTION_DAYS, clock, log,
+      }).runOnce,
+    },
+    { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: consumer.forgetDeadConsumers },
+  ];
+  const running = [consumer.run(stop.signal), ...jobs.map((job) => repeat(job, stop.signal, log))];
+  log.info({ worker: name, stream }, "settling");
+
+  return {
+    name: "workload",
+    /** Nothing new is read; the batch in hand is settled. */
+    async stop() {
+      stop.abort();
+      await Promise.all(running);
+      await consumer.leave();
+      await closeRedis(blocking);
+    },
+  };
+}

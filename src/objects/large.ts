@@ -1,0 +1,185 @@
+import { createHash, randomUUID } from "node:crypto";
+import { close, fdatasync, open as openFile, read as readFile, write, writev } from "node:fs";
+import { link, mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { Readable } from "node:stream";
+import { promisify } from "node:util";
+import type { Trouble } from "./trouble.ts";
+
+const [openAsync, closeAsync, fdatasyncAsync] = [promisify(openFile), promisify(close), promisify(fdatasync)];
+const [readAsync, writeAsync, writevAsync] = [promisify(readFile), promisify(write), promisify(writev)];
+
+/** Chunks are gathered to this much before one write; more gains nothing, less costs a trip to the thread pool each. */
+const WRITE_BYTES = 256 * 1024;
+const READ_BYTES = 512 * 1024;
+
+/** Where link(2) is not possible; ENOENT: the file was removed or replaced in this moment. */
+const NO_LINK = new Set(["EXDEV", "EMLINK", "EPERM", "ENOTSUP", "ENOENT"]);
+
+/**
+ * The files of a disk store. A file is written under its final name, which nobody else can have (hash of the key and
+ * a random part) and nobody knows until its record is committed; so there is no temporary name and no rename.
+ * What has no record is left over from a process that was killed, and is swept.
+ */
+export function openLargeFiles(folder: string, { disk, unavailable }: Trouble) {
+  const known = new Set<string>(); // fan-out folders that exist, durably
+
+  /** Writes the chunks to a new file, flushed with its folder; returns its name. Leaves nothing when it fails. */
+  async function write(key: string, chunks: AsyncIterable<Uint8Array>): Promise<{ file: string; sizeBytes: number }> {
+    const file = await disk(() => newName(key));
+    const path = join(folder, file);
+    try {
+      const fd = await disk(openAsync(path, "wx", 0o640));
+      let sizeBytes: number;
+      try {
+        sizeBytes = await writeChunks(fd, chunks);
+        await disk(fdatasyncAsync(fd));
+      } finally {
+        await disk(closeAsync(fd));
+      }
+      await disk(flushFolder(dirname(path)));
+      return { file, sizeBytes };
+    } catch (error) {
+      await remove([file]);
+      throw error;
+    }
+  }
+
+  /** One write is under way while the next chunks are gathered: at most two times WRITE_BYTES and a chunk in memory. */
+  async function writeChunks(fd: number, chunks: AsyncIterable<Uint8Array>): Promise<number> {
+    let sizeBytes = 0;
+    let gathered: Uint8Array[] = [];
+    let gatheredBytes = 0;
+    let underWay: Promise<void> = Promise.resolve();
+
+    async function flush(): Promise<void> {
+      await underWay;
+      underWay = disk(writeAll(fd, gathered, sizeBytes));
+      underWay.catch(() => {}); // awaited later; the body may throw before that
+      sizeBytes += gatheredBytes;
+      [gathered, gatheredBytes] = [[], 0];
+    }
+
+    try {
+      for await (const chunk of chunks) {
+        if (chunk.length === 0) continue;
+        gathered.push(chunk);
+        gatheredBytes += chunk.length;
+        if (gatheredBytes >= WRITE_BYTES) await flush();
+      }
+      if (gatheredBytes > 0) await flush();
+    } finally {
+      await underWay.catch(() => {}); // the descriptor must not be closed, and used by another, under a write
+    }
+    await underWay;
+    return sizeBytes;
+  }
+
+  /** A second name for another store's file. False: not possible between these two folders. */
+  async function adopt(key: string, path: string): Promise<string | false> {
+    return disk(async () => {
+      const file = await newName(key);
+      try {
+        await link(path, join(folder, file));
+      } catch (error) {
+        if (NO_LINK.has((error as NodeJS.ErrnoException).code ?? "")) return false;
+        throw error;
+      }
+      await flushFolder(dirname(join(folder, file)));
+      return file;
+    });
+  }
+
+  /** Opened before the promise resolves: a remove or overwrite afterwards does not disturb the stream. */
+  async function read(file: string, start: number, end: number): Promise<Readable> {
+    const fd = await openAsync(join(folder, file), "r");
+    let at = start;
+    let underWay: Promise<void> = Promise.resolve();
+
+    async function readNext(stream: Readable): Promise<void> {
+      const chunk = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, end + 1 - at));
+      const { bytesRead } = await readAsync(fd, chunk, 0, chunk.length, at);
+      if (bytesRead === 0) throw new Error("a stored file is shorter than its record says");
+      at += bytesRead;
+      stream.push(chunk.subarray(0, bytesRead));
+      if (at > end) stream.push(null);
+    }
+
+    return new Readable({
+      highWaterMark: READ_BYTES,
+      read() {
+        underWay = readNext(this).catch(async (error: unknown) => void this.destroy(await unavailable(error)));
+      },
+      destroy(error, done) {
+        void underWay.then(() => close(fd, () => done(error))); // not under a read: the number may be another file's by then
+      },
+    });
+  }
+
+  /** Best effort: what cannot be unlinked now is swept later, and its object is gone already. */
+  async function remove(files: readonly string[]): Promise<void> {
+    await Promise.allSettled(files.map((file) => rm(join(folder, file), { force: true })));
+  }
+
+  /** All files not written to since `olderThanMs`, in portions of one folder. */
+  async function* untouched(olderThanMs: number): AsyncGenerator<string[]> {
+    const before = Date.now() - olderThanMs;
+    for (const fanOut of await readdir(folder)) {
+      const files: string[] = [];
+      for (const name of await readdir(join(folder, fanOut))) {
+        const file = join(fanOut, name);
+        const found = await stat(join(folder, file)).catch(() => undefined); // removed in this moment
+        // ctime, as linking sets it: an adopted file keeps the mtime of its bytes
+        if (found && Math.max(found.mtimeMs, found.ctimeMs) < before) files.push(file);
+      }
+      yield files;
+    }
+  }
+
+  async function newName(key: string): Promise<string> {
+    const hash = createHash("sha256").update(key).digest("hex");
+    const fanOut = hash.slice(0, 2);
+    if (!known.has(fanOut)) {
+      await mkdir(join(folder, fanOut), { recursive: true });
+      await flushFolder(folder);
+      known.add(fanOut);
+    }
+    return join(fanOut, `${hash}-${randomUUID()}`);
+  }
+
+  return { write, adopt, read, remove, untouched, pathOf: (file: string) => join(folder, file) };
+}
+
+export type LargeFiles = ReturnType<typeof openLargeFiles>;
+
+/** One system call if it can be; a write may take less than it was given (a nearly full disk, over 2 GiB). */
+async function writeAll(fd: number, chunks: Uint8Array[], position: number): Promise<void> {
+  let rest = chunks;
+  let at = position;
+  while (rest.length > 0) {
+    const [only] = rest;
+    const { bytesWritten } =
+      rest.length === 1 && only ? await writeAsync(fd, only, 0, only.length, at) : await writevAsync(fd, rest, at);
+    if (bytesWritten === 0) throw Object.assign(new Error("nothing could be written"), { code: "EIO" });
+    at += bytesWritten;
+    rest = after(rest, bytesWritten);
+  }
+}
+
+function after(chunks: Uint8Array[], bytes: number): Uint8Array[] {
+  let skip = bytes;
+  for (const [i, chunk] of chunks.entries()) {
+    if (skip < chunk.length) return [chunk.subarray(skip), ...chunks.slice(i + 1)];
+    skip -= chunk.length;
+  }
+  return [];
+}
+
+async function flushFolder(path: string): Promise<void> {
+  const folder = await open(path, "r");
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}

@@ -1,0 +1,101 @@
+import type { Readable } from "node:stream";
+
+/** What is known of an object without reading its bytes. */
+export interface ObjectInfo {
+  key: string;
+  sizeBytes: number;
+  modifiedAt: Date;
+}
+
+/** Bytes from `start` to `end`, both included, as in HTTP's Range. `end` past the last byte means the last byte. */
+export interface ByteRange {
+  start: number;
+  end?: number;
+}
+
+/** All bytes at once (small objects), or chunks as they come; a chunk given away is not written to again. */
+export type ObjectBody = Uint8Array | AsyncIterable<Uint8Array>;
+
+export interface PutOptions {
+  /** Create only: an object already under the key is left as it is and `stored` is false. */
+  ifAbsent?: boolean;
+}
+
+/**
+ * SEAM. Where bytes live: a disk folder or an S3 bucket today.
+ *
+ * Keys are 1 to 1,024 bytes of UTF-8 without NUL. A key is opaque: "a/../b" is not "b".
+ * Every method throws Unavailable when the store cannot be reached, does not answer in time, or is full (`full: true`).
+ */
+export interface ObjectStore {
+  readonly kind: "disk" | "s3";
+
+  /**
+   * Writes an object. When it resolves the bytes survive a power cut; until then no reader sees any of them.
+   * A body that throws leaves nothing behind, and its error is thrown on unchanged.
+   */
+  put(key: string, body: ObjectBody, options?: PutOptions): Promise<{ stored: boolean; sizeBytes: number }>;
+
+  /** Undefined: there is no such object. */
+  head(key: string): Promise<ObjectInfo | undefined>;
+
+  /**
+   * The bytes as a stream, or undefined when there is no such object. A range that starts past the end
+   * gives an empty stream; `sizeBytes` is always that of the whole object.
+   */
+  read(key: string, range?: ByteRange): Promise<{ sizeBytes: number; stream: Readable } | undefined>;
+
+  /** The whole object in memory. Only for objects known to be small. */
+  readWhole(key: string): Promise<Uint8Array | undefined>;
+
+  /** Removes objects; those that are not there do not matter. */
+  remove(keys: readonly string[]): Promise<void>;
+
+  /** Objects whose key begins with `prefix`, in byte order of the key, at most `limit`, after the key `after`. */
+  list(prefix: string, options: { after?: string; limit: number }): Promise<ObjectInfo[]>;
+
+  /** Proves that the store can be used now, cheaply; throws Unavailable. */
+  ping(): Promise<void>;
+
+  close(): Promise<void>;
+}
+
+/**
+ * What a store may know beyond the seam: taking over a large object of another store without copying its bytes
+ * (a hard link between two folders of one file system).
+ */
+export interface AdoptsObjects {
+  /** False: it cannot be done here (other kind of store, other file system); copy the bytes instead. */
+  adopt(key: string, source: ObjectStore, sourceKey: string): Promise<boolean>;
+}
+
+export function adopts(store: ObjectStore): store is ObjectStore & AdoptsObjects {
+  return "adopt" in store;
+}
+
+/** What a store may know beyond the seam: cleaning up after processes that were killed in the middle of a put. */
+export interface Sweeps {
+  /** Removes what no object refers to and nobody wrote to for `olderThanMs`; returns how many it removed. */
+  sweep(olderThanMs: number): Promise<number>;
+}
+
+export function sweeps(store: ObjectStore): store is ObjectStore & Sweeps {
+  return "sweep" in store;
+}
+
+const LONGEST_KEY_BYTES = 1_024; // S3's limit
+
+/** Callers make the keys, so a bad one is a bug and a plain Error. Lone surrogates have no UTF-8: two would be one key. */
+export function checkKey(key: string): void {
+  const sizeBytes = Buffer.byteLength(key);
+  if (sizeBytes === 0 || sizeBytes > LONGEST_KEY_BYTES || key.includes("\0") || /\p{Surrogate}/u.test(key)) {
+    throw new Error(`An object key is 1 to ${LONGEST_KEY_BYTES} bytes of UTF-8 without NUL, not ${JSON.stringify(key)}`);
+  }
+}
+
+/** The first and last byte of `range` in an object of this size; undefined: the range holds no byte of it. */
+export function clip(range: ByteRange | undefined, sizeBytes: number): { start: number; end: number } | undefined {
+  const start = range?.start ?? 0;
+  const end = Math.min(range?.end ?? Number.POSITIVE_INFINITY, sizeBytes - 1);
+  return start <= end ? { start, end } : undefined;
+}

@@ -1,0 +1,206 @@
+import { mkdirSync } from "node:fs";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { open } from "lmdb";
+
+/** What a disk store knows of one object: its bytes, when small, or the name of its file. */
+export type ObjectRecord = { sizeBytes: number; modifiedAt: Date } & ({ bytes: Uint8Array } | { file: string });
+
+/** 64 GiB of address space. LMDB takes disk space only as it grows, and its map grows beyond this by itself. */
+const MAP_BYTES = 2 ** 36;
+
+// Keys begin with what they are for: an object's record, or a file's name (no value: it says that an object has it).
+const OBJECT = 1;
+const FILE = 2;
+
+/**
+ * The index of a disk store: one LMDB environment, key -> record, in byte order of the key. Several processes
+ * open the same one at once.
+ *
+ * `overlappingSync: false`: LMDB's own order, in which a commit is flushed before anyone can see it, so every
+ * promise below resolves when the change survives a power cut, a failed flush leaves the old state, and a
+ * reader never acts on what may still be lost. As fast as the overlapping mode here: all writers that wait
+ * share commits either way.
+ * `eventTurnBatching: false`: when a commit fails, the batching mode rejects a promise nobody can reach, which
+ * ends the process.
+ */
+export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs: number }) {
+  mkdirSync(folder, { recursive: true });
+  const db = open<Buffer, Buffer>(folder, {
+    noSubdir: false,
+    encoding: "binary",
+    keyEncoding: "binary",
+    mapSize: MAP_BYTES,
+    overlappingSync: false,
+    eventTurnBatching: false,
+  });
+  let unanswered = 0; // writes past answerWithinMs that are still under way
+  let closed = false;
+
+  function get(key: string): ObjectRecord | undefined {
+    assertUsable();
+    db.resetReadTxn(); // another process may have committed since the snapshot this turn began with
+    const value = db.getBinary(idOf(OBJECT, key));
+    return value && decode(asBuffer(value));
+  }
+
+  /** Is it the file of an object? */
+  function hasFile(file: string): boolean {
+    assertUsable();
+    db.resetReadTxn();
+    return db.doesExist(idOf(FILE, file));
+  }
+
+  /** False: there is a record already, and it stays. */
+  function create(key: string, record: ObjectRecord): Promise<boolean> {
+    const [id, value] = [idOf(OBJECT, key), encode(record)];
+    if ("bytes" in record) return answered(() => createOnly(id, value));
+    return answered(() =>
+      db.ifNoExists(id, () => {
+        void db.put(id, value);
+        void db.put(idOf(FILE, record.file), Buffer.alloc(0));
+      }),
+    );
+  }
+
+  /** One instruction for LMDB's writer where ifNoExists makes three. The option is missing in the package's types. */
+  function createOnly(id: Buffer, value: Buffer): Promise<boolean> {
+    return db.put(id, value, { noOverwrite: true } as unknown as number);
+  }
+
+  /** Puts the record in the place of the one there was, whose file it returns. */
+  function replace(key: string, record: ObjectRecord): Promise<string[]> {
+    const [id, value] = [idOf(OBJECT, key), encode(record)];
+    return answered(() =>
+      db.transaction(() => {
+        const files = removeOne(id);
+        void db.put(id, value);
+        if ("file" in record) void db.put(idOf(FILE, record.file), Buffer.alloc(0));
+        return files;
+      }),
+    );
+  }
+
+  /** Removes all of them in one transaction; returns the files they had. */
+  function remove(keys: readonly string[]): Promise<string[]> {
+    return answered(() => db.transaction(() => keys.flatMap((key) => removeOne(idOf(OBJECT, key)))));
+  }
+
+  /** Within a transaction. */
+  function removeOne(id: Buffer): string[] {
+    const value = db.getBinaryFast(id);
+    if (!value) return [];
+    const file = fileIn(value);
+    void db.remove(id);
+    if (file === undefined) return [];
+    void db.remove(idOf(FILE, file));
+    return [file];
+  }
+
+  function list(prefix: string, { after, limit }: { after?: string | undefined; limit: number }) {
+    assertUsable();
+    db.resetReadTxn();
+    const found: { key: string; sizeBytes: number; modifiedAt: Date }[] = [];
+    for (const { key: id, value } of db.getRange({ start: firstId(prefix, after), end: Buffer.of(FILE), limit })) {
+      const key = id.toString("utf8", 1);
+      if (!key.startsWith(prefix)) break;
+      found.push({ key, ...infoIn(value) });
+    }
+    return found;
+  }
+
+  /** Throws when the index on the disk is gone: LMDB would go on writing to a file that was deleted. */
+  async function ping(): Promise<void> {
+    assertUsable();
+    await stat(join(folder, "data.mdb"));
+  }
+
+  async function close(): Promise<void> {
+    if (closed) return;
+    closed = true;
+    await db.close();
+  }
+
+  /** A write that LMDB never answers (a stuck disk) fails, and those after it fail at once until it does. */
+  async function answered<T>(write: () => Promise<T>): Promise<T> {
+    assertUsable();
+    const result = write();
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        unanswered += 1;
+        const settled = () => void (unanswered -= 1);
+        result.then(settled, settled);
+        reject(new Unanswered(`a write was not answered within ${answerWithinMs} ms`));
+      }, answerWithinMs);
+    });
+    try {
+      return await Promise.race([result, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  function assertUsable(): void {
+    if (closed) throw new Error("the store is closed");
+    if (unanswered > 0) throw new Error("an earlier write is still not answered");
+  }
+
+  return { get, hasFile, create, replace, remove, list, ping, close, assertUsable };
+}
+
+/** The write may still be carried out. */
+export class Unanswered extends Error {}
+
+// A record is: kind (1 byte: BYTES or FILE), modifiedAt (float64, ms since 1970), then the bytes, or size (float64) and file.
+const BYTES = 1;
+const MODIFIED_AT = 1;
+const BYTES_AT = 9;
+const SIZE_AT = 9;
+const FILE_AT = 17;
+
+function encode(record: ObjectRecord): Buffer {
+  const small = "bytes" in record;
+  const content = small ? record.bytes : Buffer.from(record.file);
+  const start = small ? BYTES_AT : FILE_AT;
+  const value = Buffer.allocUnsafe(start + content.length);
+  value[0] = small ? BYTES : FILE;
+  value.writeDoubleLE(record.modifiedAt.getTime(), MODIFIED_AT);
+  if (!small) value.writeDoubleLE(record.sizeBytes, SIZE_AT);
+  value.set(content, start);
+  return value;
+}
+
+function decode(value: Buffer): ObjectRecord {
+  const file = fileIn(value);
+  return { ...infoIn(value), ...(file === undefined ? { bytes: value.subarray(BYTES_AT) } : { file }) };
+}
+
+function infoIn(value: Buffer): { sizeBytes: number; modifiedAt: Date } {
+  const sizeBytes = value[0] === BYTES ? value.length - BYTES_AT : value.readDoubleLE(SIZE_AT);
+  return { sizeBytes, modifiedAt: new Date(value.readDoubleLE(MODIFIED_AT)) };
+}
+
+function fileIn(value: Buffer): string | undefined {
+  return value[0] === FILE ? value.toString("utf8", FILE_AT, value.length) : undefined;
+}
+
+/** LMDB's copies are Buffers or plain Uint8Arrays, by their size. */
+function asBuffer(value: Uint8Array): Buffer {
+  return Buffer.from(value.buffer, value.byteOffset, value.length);
+}
+
+function idOf(kind: typeof OBJECT | typeof FILE, name: string): Buffer {
+  const id = Buffer.allocUnsafe(1 + Buffer.byteLength(name));
+  id[0] = kind;
+  id.write(name, 1);
+  return id;
+}
+
+/** The least id not before `prefix` and behind `after`: with a byte 0 appended it is the very next one. */
+function firstId(prefix: string, after: string | undefined): Buffer {
+  const least = idOf(OBJECT, prefix);
+  if (after === undefined) return least;
+  const next = idOf(OBJECT, `${after}\0`);
+  return Buffer.compare(next, least) > 0 ? next : least;
+}

@@ -1,0 +1,38 @@
+import type { Redis } from "ioredis";
+import { command } from "./redis.ts";
+import { parseEntries } from "./consumer.ts";
+
+const PAGE_ENTRIES = 1_000;
+
+/** How many entries wait or are being worked on. */
+export function backlogLength(redis: Redis, stream: string): Promise<number> {
+  return command(redis.xlen(stream));
+}
+
+/**
+ * Which of these keys have an entry in the stream. Reads the whole stream, page by page, until all are found.
+ * @param mostEntries  a longer stream is not read: undefined is returned
+ */
+export async function queuedAmong(redis: Redis, stream: string, keys: Iterable<string>, mostEntries: number): Promise<Set<string> | undefined> {
+  if ((await backlogLength(redis, stream)) > mostEntries) return undefined;
+  const missing = new Set(keys);
+  const found = new Set<string>();
+  for (let from = "-"; missing.size > 0;) {
+    const entries = parseEntries(await command(redis.xrange(stream, from, "+", "COUNT", PAGE_ENTRIES)));
+    for (const { key } of entries) if (missing.delete(key)) found.add(key);
+    const last = entries.at(-1);
+    if (!last || entries.length < PAGE_ENTRIES) break;
+    from = `(${last.id}`;
+  }
+  return found;
+}
+
+/** Whether a worker has this item in hand right now. */
+export async function inHand(redis: Redis, stream: string, key: string): Promise<boolean> {
+  return (await command(redis.sismember(inHandKey(stream), key))) === 1;
+}
+
+/** The set of keys that some consumer of the stream is working on. */
+export function inHandKey(stream: string): string {
+  return `${stream}:in-hand`;
+}

@@ -1,0 +1,24 @@
+import { z } from "zod";
+
+/**
+ * What is known of an upload from the moment it is acknowledged: the inbox keeps it beside the bytes, the stream
+ * carries it to the worker. `event_time` is fixed at acceptance. `blob_key` is null where the bytes are in the
+ * manifest's own record.
+ */
+export const Manifest = z.object({
+  upload_id: z.uuid(),
+  owner_id: z.uuid(),
+  filename: z.string(),
+  size_bytes: z.number().int().nonnegative(),
+  sha256: z.string().length(64),
+  content_type: z.string(),
+  uploader_id: z.string().nullable(),
+  event_time: z.iso.datetime(),
+  blob_key: z.string().nullable(),
+});
+
+export type Manifest = z.infer<typeof Manifest>;
+
+/** The stream, under the prefix of this installation. */
+export const UPLOADS_STREAM = "uploads";
+export const UPLOADS_GROUP = "settlers";

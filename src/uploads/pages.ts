@@ -1,0 +1,73 @@
+import { Router } from "express";
+import { accountOf } from "../accounts/authenticate.ts";
+import type { Files } from "../files/files.ts";
+import { allow } from "../http/answer-errors.ts";
+import { pageHeaders } from "../http/page-headers.ts";
+import { Unavailable } from "../core/errors.ts";
+import type { CountsReader } from "./counts.ts";
+import type { Door } from "./routes.ts";
+import type { StatusReader } from "./status.ts";
+
+export interface PagesSettings {
+  door: Door;
+  statusOf: StatusReader;
+  counts: CountsReader;
+  files: Files;
+  limitBytes: number;
+  allowedTypes: readonly string[];
+}
+
+const REFRESH_SECONDS = 2;
+const RECENT_FILES = 10;
+
+/** Pages of the upload slice. All of them work without JavaScript. */
+export function createPagesRouter({ door, statusOf, counts, files, limitBytes, allowedTypes }: PagesSettings): Router {
+  const router = Router();
+
+  router.get("/", (_req, res) => res.redirect(302, "/upload"));
+
+  router.route("/upload")
+    .get(pageHeaders, (req, res) => {
+      res.render("upload", {
+        page: "upload", title: "Upload", maxUploadBytes: limitBytes, allowedTypes, origin: `${req.protocol}://${req.headers.host ?? "localhost"}`,
+      });
+    })
+    .post(pageHeaders, async (req, res) => {
+      const receipt = await door.takeForm(req, res);
+      res.redirect(303, `/upload/${receipt.file_id}`); // so that reloading the receipt does not send the file again
+    })
+    .all(allow("GET", "HEAD", "POST"));
+
+  router.route("/upload/:id")
+    .get(pageHeaders, async (req, res) => {
+      const status = await statusOf(accountOf(res), req.params.id);
+      const final = status.status === "stored" || status.status === "failed";
+      res.setHeader("Cache-Control", "no-store");
+      res.render("receipt", {
+        page: "upload", title: "Receipt", ...status, downloadUrl: `/api/files/${status.fileId}`,
+        statusUrl: `/api/files/${status.fileId}/status`, refreshSeconds: final ? null : REFRESH_SECONDS,
+      });
+    })
+    .all(allow("GET", "HEAD"));
+
+  router.route("/dashboard")
+    .get(pageHeaders, async (_req, res) => {
+      const [figures, recent] = await Promise.all([counts.counts(), recentFiles(accountOf(res))]);
+      res.setHeader("Cache-Control", "no-store");
+      res.render("dashboard", { page: "dashboard", title: "Dashboard", counts: { ...figures, timestamp: figures.timestamp.toISOString() }, recent });
+    })
+    .all(allow("GET", "HEAD"));
+
+  /** With the database down the page still shows what it can; counts says what is missing. */
+  async function recentFiles(ownerId: string) {
+    try {
+      const page = await files.list(ownerId, RECENT_FILES);
+      return page.files.map((file) => ({ ...file, url: `/api/files/${file.id}` }));
+    } catch (error) {
+      if (error instanceof Unavailable) return [];
+      throw error;
+    }
+  }
+
+  return router;
+}

@@ -1,0 +1,83 @@
+import type { Redis } from "ioredis";
+import type { Clock } from "../core/clock.ts";
+import type { Log } from "../core/log.ts";
+import type { Database } from "../db/pool.ts";
+import { appendAll } from "../stream/append.ts";
+import { queuedAmong } from "../stream/backlog.ts";
+import type { Inbox } from "./inbox.ts";
+import * as queries from "./queries.ts";
+
+export interface ReconcileSettings {
+  db: Database;
+  inbox: Inbox;
+  redis: Redis;
+  stream: string;
+  /** An upload younger than this is on its way and left alone. */
+  ageMs: number;
+  clock: Clock;
+  log: Log;
+}
+
+const LOCK = "connectstorm:reconcile";
+const PAGE = 1_000;
+const MOST_PAGES = 200; // a run's share of a huge inbox; the next run goes on where this one stopped
+const MOST_STREAM_ENTRIES = 500_000; // reading a longer stream costs more than what is missing from it can wait
+const BLOB_AGE_MS = 86_400_000;
+const SWEEP_EVERY_MS = 3_600_000;
+
+export type Reconcile = ReturnType<typeof createReconcile>;
+
+/** Inbox -> stream, for what the stream lost. One process at a time, by an advisory lock of the database. */
+export function createReconcile({ db, inbox, redis, stream, ageMs, clock, log }: ReconcileSettings) {
+  let after: string | undefined;
+  let sweptAt = 0;
+
+  /**
+   * Queues again every upload that waits for longer than `ageMs` and is neither settled, dead nor in the stream;
+   * takes out of the inbox what is settled already.
+   * @returns what it did; undefined when another process is at it
+   */
+  async function runOnce(): Promise<{ requeued: number; removed: number; swept: number } | undefined> {
+    return db.exclusively(LOCK, async () => {
+      const done = { requeued: 0, removed: 0, swept: 0 };
+      for (let page = 0; page < MOST_PAGES; page++) {
+        const { ids, next } = await inbox.listOlder(new Date(clock.now().getTime() - ageMs), PAGE, after);
+        after = next;
+        await reconcilePage(ids, done);
+        if (!next) break;
+      }
+      if (clock.now().getTime() - sweptAt >= SWEEP_EVERY_MS) {
+        done.swept = await inbox.sweep(new Date(clock.now().getTime() - BLOB_AGE_MS));
+        sweptAt = clock.now().getTime();
+      }
+      if (done.requeued + done.removed + done.swept > 0) log.warn(done, "reconciled the inbox with the stream and the ledger");
+      return done;
+    });
+  }
+
+  async function reconcilePage(ids: string[], done: { requeued: number; removed: number }): Promise<void> {
+    if (ids.length === 0) return;
+    const { stored, dead } = await queries.selectFinished(db, ids);
+    const removed = await removeSettled(ids.filter((id) => stored.has(id)));
+    done.removed += removed.size;
+    const open = ids.filter((id) => !removed.has(id) && !dead.has(id));
+    if (open.length === 0) return;
+    const queued = await queuedAmong(redis, stream, open, MOST_STREAM_ENTRIES);
+    if (!queued) return;
+    const lost = (await Promise.all(open.filter((id) => !queued.has(id)).map((id) => inbox.find(id)))).flatMap((record) => record ?? []);
+    await appendAll(redis, stream, lost.map(({ manifest }) => ({ key: manifest.upload_id, body: JSON.stringify(manifest) })));
+    done.requeued += lost.length;
+  }
+
+  /** Only what has the hash that was settled: other bytes under the same id are for the worker to judge. */
+  async function removeSettled(ids: string[]): Promise<Set<string>> {
+    if (ids.length === 0) return new Set();
+    const hashes = await queries.selectSettledHashes(db, ids);
+    const records = (await Promise.all(ids.map((id) => inbox.find(id)))).flatMap((record) => record ?? []);
+    const same = records.filter(({ manifest }) => hashes.get(manifest.upload_id) === manifest.sha256);
+    await inbox.remove(same.map(({ manifest }) => manifest));
+    return new Set(same.map(({ manifest }) => manifest.upload_id));
+  }
+
+  return { runOnce };
+}

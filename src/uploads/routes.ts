@@ -1,0 +1,116 @@
+import { Router, type Request, type RequestHandler, type Response } from "express";
+import { accountOf } from "../accounts/authenticate.ts";
+import { Failure } from "../core/errors.ts";
+import { allow, sendJson } from "../http/answer-errors.ts";
+import { createFormReader } from "../http/multipart.ts";
+import type { Accept, Receipt } from "./accept.ts";
+import { describeCounts, type CountsReader } from "./counts.ts";
+import type { Inbox, Received } from "./inbox.ts";
+import { describeStatus, type StatusReader } from "./status.ts";
+
+export interface UploadsRouterSettings {
+  accept: Accept;
+  inbox: Inbox;
+  statusOf: StatusReader;
+  counts: CountsReader;
+  limitBytes: number;
+}
+
+/** What a form adds to its file: boundary, part headers, the other fields. */
+const FORM_OVERHEAD_BYTES = 65_536;
+const IDEMPOTENCY_KEY = /^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$/;
+const MOST_UPLOADER_CHARACTERS = 128;
+
+export type Door = ReturnType<typeof createDoor>;
+
+/** The two ways in over plain HTTP. Both stream into the inbox and end in accept. */
+export function createDoor({ accept, inbox, limitBytes }: Pick<UploadsRouterSettings, "accept" | "inbox" | "limitBytes">) {
+  const readForm = createFormReader<Received>("file", {
+    receive: (stream, declaredType) => inbox.receive(stream, declaredType),
+    discard: (received) => inbox.discard(received),
+  });
+
+  /** A multipart form with one file in the field "file". @throws Failure; see docs/errors.md */
+  async function takeForm(req: Request, res: Response): Promise<Receipt> {
+    if (!/^multipart\/form-data\b/i.test(req.headers["content-type"] ?? "")) throw new Failure("UNSUPPORTED_MEDIA_TYPE");
+    const idempotencyKey = readIdempotencyKey(req);
+    welcome(req, res, limitBytes + FORM_OVERHEAD_BYTES);
+    const { file, fields } = await readForm(req, res);
+    if (!file) throw new Failure("FILE_REQUIRED");
+    return accept.accept({
+      accountId: accountOf(res), received: file.received, fileName: file.fileName, declaredType: file.declaredType,
+      uploaderId: await orDiscard(file.received, () => readUploaderId(fields.uploader_id)), idempotencyKey,
+    });
+  }
+
+  /** The bytes as they are, the name in the address. */
+  async function takeBody(req: Request<{ filename: string }>, res: Response): Promise<Receipt> {
+    const idempotencyKey = readIdempotencyKey(req);
+    const uploaderId = readUploaderId(req.query.uploader_id ?? req.headers["x-uploader-id"]);
+    welcome(req, res, limitBytes);
+    const declaredType = req.headers["content-type"];
+    const received = await inbox.receive(req, declaredType);
+    return accept.accept({ accountId: accountOf(res), received, fileName: req.params.filename, declaredType, uploaderId, idempotencyKey });
+  }
+
+  async function orDiscard<T>(received: Received, check: () => T): Promise<T> {
+    try {
+      return check();
+    } catch (error) {
+      await inbox.discard(received);
+      throw error;
+    }
+  }
+
+  return { takeForm, takeBody };
+}
+
+export function createUploadsRouter({ door, statusOf, counts }: { door: Door; statusOf: StatusReader; counts: CountsReader }): Router {
+  const router = Router();
+
+  router.route("/api/upload")
+    .post(async (req, res) => sendJson(res, 202, await door.takeForm(req, res)))
+    .all(allow("POST"));
+
+  router.route("/api/upload/:filename")
+    .put(async (req, res) => sendJson(res, 202, await door.takeBody(req, res)))
+    .all(allow("PUT"));
+
+  router.route("/api/files/:id/status")
+    .get(async (req, res) => {
+      res.setHeader("Cache-Control", "no-store");
+      sendJson(res, 200, describeStatus(await statusOf(accountOf(res), req.params.id)));
+    })
+    .all(allow("GET", "HEAD"));
+
+  router.route("/api/counts")
+    .get((async (_req, res) => {
+      res.setHeader("Cache-Control", "no-store");
+      sendJson(res, 200, describeCounts(await counts.counts()));
+    }) as RequestHandler)
+    .all(allow("GET", "HEAD"));
+
+  return router;
+}
+
+/** Refuses by the announced length before a byte of the body is read; tells a client that waits to go on. */
+function welcome(req: Request, res: Response, mostBytes: number): void {
+  const length = req.headers["content-length"];
+  if (length !== undefined && Number(length) > mostBytes) throw new Failure("FILE_TOO_LARGE");
+  if (req.headers.expect !== undefined && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
+}
+
+function readIdempotencyKey(req: Request): string | undefined {
+  const key = req.headers["idempotency-key"];
+  if (key === undefined) return undefined;
+  if (typeof key !== "string" || !IDEMPOTENCY_KEY.test(key)) throw new Failure("INVALID_IDEMPOTENCY_KEY");
+  return key;
+}
+
+function readUploaderId(value: unknown): string | null {
+  if (value === undefined || value === "") return null;
+  if (typeof value !== "string" || /[\u0000-\u001f\u007f]/.test(value) || [...value].length > MOST_UPLOADER_CHARACTERS || !value.isWellFormed()) {
+    throw new Failure("INVALID_UPLOADER_ID");
+  }
+  return value;
+}

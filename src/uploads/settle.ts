@@ -1,0 +1,165 @@
+import { Failure, Unavailable } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
+import type { Db } from "../db/pool.ts";
+import type { ObjectStore } from "../objects/object-store.ts";
+import type { Entry } from "../stream/consumer.ts";
+import type { Inbox } from "./inbox.ts";
+import type { InboxRecord } from "./inbox-record.ts";
+import { ItemTrouble } from "./item-trouble.ts";
+import * as queries from "./queries.ts";
+import type { SettledRow } from "./queries.ts";
+import { createStoring } from "./store-object.ts";
+
+export interface SettleSettings {
+  db: Db;
+  inbox: Inbox;
+  storage: ObjectStore;
+  /** Recorded in the ledger. */
+  worker: string;
+  log: Log;
+}
+
+/** An upload in hand: the stream's entry and what the inbox has under its id. */
+interface Item extends InboxRecord {
+  entry: Entry;
+}
+
+export const MOST_ATTEMPTS = 3;
+const SLICE_BYTES = 8 * 1024 * 1024; // of small uploads held in memory at once
+const READ_AT_ONCE = 32; // inbox records fetched side by side, for an inbox on S3
+
+export type Settle = ReturnType<typeof createSettle>;
+
+/**
+ * Stream -> storage -> ledger, a batch at a time. Every step may be repeated: objects are created if absent, rows are
+ * inserted once, what is removed may be gone already. So a batch that broke off anywhere is simply done again.
+ */
+export function createSettle({ db, inbox, storage, worker, log }: SettleSettings) {
+  const storeObject = createStoring({ inbox, storage });
+
+  /** A consumer's Handler. @returns ids of entries to be tried again; @throws Unavailable: none of the batch is lost */
+  async function settle(entries: Entry[]): Promise<Set<string>> {
+    const again = new Set<string>();
+    const startedAt = performance.now();
+    const known = entries.filter((entry) => isUploadId(entry.key) || ignore(entry));
+    for await (const { items, missing } of slices(known)) {
+      await checkMissing(missing, again);
+      await settleItems(await storeObjects(items, again), again);
+    }
+    log.info({ entries: entries.length, again: again.size, ms: Math.round(performance.now() - startedAt) }, "batch settled");
+    return again;
+  }
+
+  /** Reads the inbox in slices that fit in memory. Each upload once, however often the stream has it. */
+  async function* slices(entries: Entry[]): AsyncGenerator<{ items: Item[]; missing: Entry[] }> {
+    let items: Item[] = [];
+    let missing: Entry[] = [];
+    let bytes = 0;
+    const once = [...new Map(entries.map((entry) => [entry.key, entry])).values()];
+    for (let from = 0; from < once.length; from += READ_AT_ONCE) {
+      const some = once.slice(from, from + READ_AT_ONCE);
+      const records = await Promise.all(some.map((entry) => inbox.find(entry.key)));
+      records.forEach((record, index) => {
+        const entry = some[index]!;
+        if (record) items.push({ ...record, entry });
+        else missing.push(entry);
+        bytes += record?.bytes?.length ?? 0;
+      });
+      if (bytes < SLICE_BYTES && from + READ_AT_ONCE < once.length) continue;
+      yield { items, missing };
+      [items, missing, bytes] = [[], [], 0];
+    }
+  }
+
+  /** No longer in the inbox: settled by an earlier delivery, as a rule. */
+  async function checkMissing(missing: Entry[], again: Set<string>): Promise<void> {
+    if (missing.length === 0) return;
+    const { stored, dead } = await queries.selectFinished(db, missing.map(({ key }) => key));
+    for (const entry of missing) {
+      if (stored.has(entry.key) || dead.has(entry.key)) continue;
+      await spendAttempt(entry, undefined, new ItemTrouble("INBOX_ENTRY_MISSING", "The inbox has no manifest for this upload."), again);
+    }
+  }
+
+  /** @returns the items whose bytes are in storage now; the others have spent an attempt */
+  async function storeObjects(items: Item[], again: Set<string>): Promise<(Item & { storageKey: string })[]> {
+    const outcomes = await Promise.all(items.map((item) => storeObject(item).catch((error: unknown) => toTrouble(error))));
+    const stored: (Item & { storageKey: string })[] = [];
+    for (const [index, outcome] of outcomes.entries()) {
+      const item = items[index]!;
+      if (typeof outcome === "string") stored.push({ ...item, storageKey: outcome });
+      else await spendAttempt(item.entry, item, outcome, again);
+    }
+    return stored;
+  }
+
+  /** Rows, then out of the inbox. Where the database refuses the set, halves are tried, until the row at fault stands alone. */
+  async function settleItems(items: (Item & { storageKey: string })[], again: Set<string>): Promise<void> {
+    if (items.length === 0) return;
+    let fresh: Set<string>;
+    try {
+      fresh = await queries.insertSettled(db, items.map(toRow), worker);
+    } catch (error) {
+      if (error instanceof Unavailable) throw error;
+      if (items.length === 1) return spendAttempt(items[0]!.entry, items[0], toTrouble(error), again);
+      const middle = items.length >> 1;
+      await settleItems(items.slice(0, middle), again);
+      return settleItems(items.slice(middle), again);
+    }
+    const settled = await withoutImpostors(items, fresh, again);
+    await inbox.remove(settled.map(({ manifest }) => manifest));
+  }
+
+  /**
+   * An id that is a file already is a redelivery, if the bytes are the same. Other bytes under one Idempotency-Key can
+   * only get here when the first was settled and the database was away as the second came in: never dropped in silence.
+   */
+  async function withoutImpostors<T extends Item>(items: T[], fresh: Set<string>, again: Set<string>): Promise<T[]> {
+    const seen = items.filter(({ manifest }) => !fresh.has(manifest.upload_id));
+    if (seen.length === 0) return items;
+    const hashes = await queries.selectSettledHashes(db, seen.map(({ manifest }) => manifest.upload_id));
+    const impostors = seen.filter(({ manifest }) => hashes.get(manifest.upload_id) !== manifest.sha256);
+    for (const item of impostors) {
+      await spendAttempt(item.entry, item, new ItemTrouble("IDEMPOTENCY_KEY_REUSED", "A file with other bytes was stored under the same Idempotency-Key."), again);
+    }
+    return items.filter((item) => !impostors.includes(item));
+  }
+
+  /** An item's own trouble: tried again, and after the third time a dead letter, whose bytes stay in the inbox. */
+  async function spendAttempt(entry: Entry, item: InboxRecord | undefined, { code, message }: ItemTrouble, again: Set<string>): Promise<void> {
+    const trouble = { uploadId: entry.key, code, reason: message };
+    const attempts = await queries.countAttempt(db, trouble);
+    if (attempts < MOST_ATTEMPTS) {
+      log.warn({ uploadId: entry.key, streamId: entry.id, code, reason: message, attempts }, "upload could not be settled, will be tried again");
+      again.add(entry.id);
+      return;
+    }
+    await queries.insertDeadLetter(db, trouble, entry.id, item?.manifest);
+    log.error({ uploadId: entry.key, streamId: entry.id, code, reason: message, attempts }, "upload became a dead letter");
+  }
+
+  function ignore(entry: Entry): false {
+    log.error({ streamId: entry.id }, "an entry of the stream names no upload and is dropped");
+    return false;
+  }
+
+  return settle;
+}
+
+/** @throws Unavailable as it came: that is nobody's fault among the items */
+function toTrouble(error: unknown): ItemTrouble {
+  if (error instanceof Unavailable) throw error;
+  if (error instanceof ItemTrouble) return error;
+  const code = error instanceof Failure ? error.code : "SETTLE_FAILED";
+  const message = (error instanceof Error ? error.message : String(error)).replaceAll("\0", "");
+  return new ItemTrouble(code, message, { cause: error });
+}
+
+function toRow({ manifest, entry, storageKey }: Item & { storageKey: string }): SettledRow {
+  const { blob_key: _, ...row } = manifest;
+  return { ...row, storage_key: storageKey, stream_id: entry.id };
+}
+
+function isUploadId(key: string): boolean {
+  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(key);
+}

@@ -1,0 +1,124 @@
+import type { Redis } from "ioredis";
+import { Failure, Unavailable } from "../core/errors.ts";
+import { isId } from "../core/ids.ts";
+import type { Db } from "../db/pool.ts";
+import type { Files, ServableFile, Unsettled } from "../files/files.ts";
+import { inHand } from "../stream/backlog.ts";
+import type { Inbox } from "./inbox.ts";
+import type { InboxRecord } from "./inbox-record.ts";
+import * as queries from "./queries.ts";
+
+export interface UploadStatus {
+  fileId: string;
+  status: "accepted" | "settling" | "stored" | "failed";
+  filename: string;
+  sizeBytes: number;
+  sha256: string;
+  contentType: string;
+  uploaderId: string | null;
+  streamId: string | null;
+  acceptedAt: Date;
+  /** The ledger's; null until there is a ledger row. */
+  eventTime: Date | null;
+  storedAt: Date | null;
+  /** Why it failed. */
+  reason: string | null;
+  attempts: number | null;
+}
+
+/** Uploads that wait in the inbox, as the files slice serves them. */
+export function createUnsettled(inbox: Inbox): Unsettled {
+  return {
+    async find(ownerId, id) {
+      const record = await inbox.find(id);
+      return record?.manifest.owner_id === ownerId ? toServable(inbox, record) : undefined;
+    },
+  };
+}
+
+function toServable(inbox: Inbox, record: InboxRecord): ServableFile {
+  const { manifest } = record;
+  return {
+    id: manifest.upload_id,
+    name: manifest.filename,
+    sizeBytes: manifest.size_bytes,
+    sha256: manifest.sha256,
+    contentType: manifest.content_type,
+    uploaderId: manifest.uploader_id,
+    eventTime: new Date(manifest.event_time),
+    storedAt: null,
+    async open(range) {
+      const stream = await inbox.open(record, range);
+      if (!stream) throw new Failure("FILE_NOT_FOUND", "The upload was settled in this moment. Ask again.");
+      return stream;
+    },
+  };
+}
+
+export type StatusReader = ReturnType<typeof createStatus>;
+
+export function createStatus({ db, inbox, files, redis, stream }: {
+  db: Db;
+  inbox: Inbox;
+  files: Pick<Files, "findStored">;
+  redis: Redis;
+  stream: string;
+}) {
+  /** Where an upload is, from the moment of its 202 on. @throws Failure FILE_NOT_FOUND, Unavailable */
+  return async function statusOf(ownerId: string, id: string): Promise<UploadStatus> {
+    if (!isId(id)) throw new Failure("FILE_NOT_FOUND");
+    // The inbox first; see Files.find. A settled upload may linger there for a moment, so the ledger has the last word.
+    const record = await inbox.find(id);
+    const waiting = record?.manifest.owner_id === ownerId ? record.manifest : undefined;
+    try {
+      const file = await files.findStored(ownerId, id);
+      if (file) {
+        return {
+          ...file, fileId: id, status: "stored", filename: file.name, acceptedAt: file.eventTime, reason: null, attempts: null,
+        };
+      }
+      if (!waiting) throw new Failure("FILE_NOT_FOUND");
+      const dead = await queries.selectDeadLetter(db, ownerId, id);
+      if (dead) return { ...fromManifest(waiting), status: "failed", reason: dead.reason, attempts: dead.attempts };
+    } catch (error) {
+      if (!(error instanceof Unavailable) || !waiting) throw error; // with the database down we still know it is safe
+    }
+    const settling = await inHand(redis, stream, id).catch(() => false);
+    return { ...fromManifest(waiting), status: settling ? "settling" : "accepted" };
+  };
+}
+
+function fromManifest(manifest: InboxRecord["manifest"]): Omit<UploadStatus, "status"> {
+  return {
+    fileId: manifest.upload_id,
+    filename: manifest.filename,
+    sizeBytes: manifest.size_bytes,
+    sha256: manifest.sha256,
+    contentType: manifest.content_type,
+    uploaderId: manifest.uploader_id,
+    streamId: null,
+    acceptedAt: new Date(manifest.event_time),
+    eventTime: null,
+    storedAt: null,
+    reason: null,
+    attempts: null,
+  };
+}
+
+/** The status as the API shows it. */
+export function describeStatus(status: UploadStatus) {
+  return {
+    file_id: status.fileId,
+    status: status.status,
+    filename: status.filename,
+    size: status.sizeBytes,
+    sha256: status.sha256,
+    stream_id: status.streamId,
+    accepted_at: status.acceptedAt,
+    event_time: status.eventTime,
+    stored_at: status.storedAt,
+    reason: status.reason,
+    attempts: status.attempts,
+    url: `/api/files/${status.fileId}`,
+  };
+}
