@@ -116,6 +116,14 @@ async function run<Row extends pg.QueryResultRow>(target: pg.Pool | pg.PoolClien
  */
 const NOT_NOW = /^(08|28|53|57|58|40|25006|55P03|XX001|XX002|42P01|42703|42883|42501|3D000|3F000)/;
 
+/**
+ * True where the values were at fault, so that other values may do: data exceptions, constraint violations, limits of a
+ * row or an index, and internal errors, which as a rule are one row's doing. False for a bug in the statement.
+ */
+export function isDataError(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^(22|23|54|XX000)/.test(error.code ?? "");
+}
+
 function translate(error: unknown): unknown {
   if (!(error instanceof Error)) return new Unavailable("postgres", { cause: error });
   if (error instanceof pg.DatabaseError) {

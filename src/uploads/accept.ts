@@ -88,13 +88,14 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
   }
 
   function describe({ accountId, received, fileName, declaredType, uploaderId }: Upload, id: string): Omit<Manifest, "blob_key"> {
+    const filename = cleanFileName(fileName);
     return {
       upload_id: id,
       owner_id: accountId,
-      filename: cleanFileName(fileName),
+      filename,
       size_bytes: received.sizeBytes,
       sha256: received.sha256,
-      content_type: contentTypeOf(received.sniffedType, declaredType),
+      content_type: contentTypeOf(received.sniffedType, declaredType, filename),
       uploader_id: uploaderId,
       event_time: clock.now().toISOString(),
     };

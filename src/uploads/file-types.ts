@@ -1,3 +1,4 @@
+import { lookup } from "mime-types";
 import { Failure } from "../core/errors.ts";
 
 const MEDIA_TYPE = /^[a-z0-9][a-z0-9!#$&^_.+-]{0,126}\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/;
@@ -5,9 +6,9 @@ const UNKNOWN = "application/octet-stream";
 /** Types whose files begin with no magic bytes; they are told by their being text. */
 const TEXTUAL = /^text\/|^application\/(json|ld\+json|geo\+json|x-ndjson|xml|javascript|yaml|toml|sql|csv)$|^application\/.*\+(json|xml)$/;
 
-/** What a file is recorded and served as: what its first bytes say, else what the client says, else "unknown". */
-export function contentTypeOf(sniffed: string | undefined, declared: string | undefined): string {
-  return sniffed ?? bare(declared) ?? UNKNOWN;
+/** What a file is recorded and served as: what its first bytes say, else the client, else the name's ending, else "unknown". */
+export function contentTypeOf(sniffed: string | undefined, declared: string | undefined, fileName: string): string {
+  return sniffed ?? bare(declared) ?? (lookup(fileName) || UNKNOWN);
 }
 
 /**

@@ -37,7 +37,7 @@ export async function insertSettled(db: Db, rows: readonly SettledRow[], worker:
      ), raised as (
        delete from dead_letters using fresh where upload_id = fresh.id
      ), counted as (
-       update ledger_totals set records = records + added.records, size_bytes = ledger_totals.size_bytes + added.size_bytes
+       update ledger_totals set records = ledger_totals.records + added.records, size_bytes = ledger_totals.size_bytes + added.size_bytes
        from (select count(*) as records, coalesce(sum(size_bytes), 0) as size_bytes from fresh) as added
        where added.records > 0
      )

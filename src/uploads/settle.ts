@@ -1,6 +1,6 @@
 import { Failure, Unavailable } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import type { Db } from "../db/pool.ts";
+import { isDataError, type Db } from "../db/pool.ts";
 import type { ObjectStore } from "../objects/object-store.ts";
 import type { Entry } from "../stream/consumer.ts";
 import type { Inbox } from "./inbox.ts";
@@ -100,7 +100,7 @@ export function createSettle({ db, inbox, storage, worker, log }: SettleSettings
     try {
       fresh = await queries.insertSettled(db, items.map(toRow), worker);
     } catch (error) {
-      if (error instanceof Unavailable) throw error;
+      if (!isDataError(error)) throw error;
       if (items.length === 1) return spendAttempt(items[0]!.entry, items[0], toTrouble(error), again);
       const middle = items.length >> 1;
       await settleItems(items.slice(0, middle), again);

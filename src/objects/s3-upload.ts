@@ -1,0 +1,177 @@
+import {
+  AbortMultipartUploadCommand,
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  HeadObjectCommand,
+  PutObjectCommand,
+  UploadPartCommand,
+} from "@aws-sdk/client-s3";
+import { randomUUID } from "node:crypto";
+import { setTimeout as wait } from "node:timers/promises";
+import type { ObjectBody } from "./object-store.ts";
+import { STATUS, statusOf, wasRetried, type Requests } from "./s3-requests.ts";
+
+const MOST_PARTS = 10_000; // S3's limit
+const MOST_CONFLICTS = 8;
+/** Parts of one upload under way at once; one more is being gathered. */
+const PARTS_AT_ONCE = 2;
+/** Says whose put an object is from: when an answer was lost, only that tells "stored" from "there already". */
+const PUT_ID = "put-id";
+
+type Conditional = { ifAbsent: boolean };
+
+/** The least part size for objects of this size: R2 wants all parts but the last equal, so they cannot grow on the way. */
+export function partSizeFor(largestObjectBytes: number): number {
+  const MIB = 1024 * 1024;
+  return Math.max(8, Math.ceil(largestObjectBytes / MOST_PARTS / MIB)) * MIB;
+}
+
+export function createUploads({ bucket, partSizeBytes, requests }: { bucket: string; partSizeBytes: number; requests: Requests }) {
+  const { answer, s3 } = requests;
+
+  /** One request when it fits into a part, else as many as it has parts; all of them from memory, so each can be retried. */
+  async function upload(key: string, body: ObjectBody, { ifAbsent }: Conditional) {
+    if (body instanceof Uint8Array && body.length <= partSizeBytes) return putAtOnce(key, body, { ifAbsent });
+    const parts = partsOf(body, partSizeBytes);
+    try {
+      const first = await parts.next();
+      if (first.done) return await putAtOnce(key, new Uint8Array(0), { ifAbsent });
+      if (first.value.length < partSizeBytes) return await putAtOnce(key, first.value, { ifAbsent });
+      return await putInParts(key, first.value, parts, { ifAbsent });
+    } finally {
+      await parts.return(undefined);
+    }
+  }
+
+  async function putAtOnce(key: string, bytes: Uint8Array, { ifAbsent }: Conditional) {
+    const putId = randomUUID();
+    const input = { Bucket: bucket, Key: key, Body: bytes, Metadata: { [PUT_ID]: putId } };
+    const stored = await conditionally(key, putId, () =>
+      answer((client, options) => client.send(new PutObjectCommand({ ...input, ...absent(ifAbsent) }), options)),
+    );
+    return { stored, sizeBytes: bytes.length };
+  }
+
+  async function putInParts(key: string, first: Uint8Array, rest: AsyncIterable<Uint8Array>, { ifAbsent }: Conditional) {
+    const putId = randomUUID();
+    const target = { Bucket: bucket, Key: key };
+    const { UploadId } = await s3(() =>
+      answer((client, options) => client.send(new CreateMultipartUploadCommand({ ...target, Metadata: { [PUT_ID]: putId } }), options)),
+    );
+    const upload = { ...target, UploadId };
+    try {
+      const { parts, sizeBytes } = await sendParts(upload, first, rest);
+      // Ceph (seen: 18.2) ignores If-None-Match here, so it is asked before; between the two another writer can win.
+      if (ifAbsent && (await exists(key))) {
+        await abandon(upload);
+        return { stored: false, sizeBytes };
+      }
+      const input = { ...upload, MultipartUpload: { Parts: parts }, ...absent(ifAbsent) };
+      const stored = await conditionally(key, putId, () =>
+        answer((client, options) => client.send(new CompleteMultipartUploadCommand(input), options)),
+      );
+      if (!stored) await abandon(upload);
+      return { stored, sizeBytes };
+    } catch (error) {
+      await abandon(upload);
+      throw error;
+    }
+  }
+
+  async function sendParts(upload: MultipartUpload, first: Uint8Array, rest: AsyncIterable<Uint8Array>) {
+    const parts: { PartNumber: number; ETag: string | undefined }[] = [];
+    const underWay = new Set<Promise<void>>();
+    let sizeBytes = 0;
+    const send = async (bytes: Uint8Array): Promise<void> => {
+      const PartNumber = parts.length + 1;
+      if (PartNumber > MOST_PARTS) throw new Error(`An object of this store has at most ${MOST_PARTS} parts of ${partSizeBytes} bytes`);
+      const part = { PartNumber, ETag: undefined as string | undefined };
+      parts.push(part);
+      sizeBytes += bytes.length;
+      const sent = s3(async () => {
+        const input = { ...upload, PartNumber, Body: bytes };
+        part.ETag = (await answer((client, options) => client.send(new UploadPartCommand(input), options))).ETag;
+      }).finally(() => underWay.delete(sent));
+      sent.catch(() => {}); // awaited below; the body may throw before that
+      underWay.add(sent);
+      if (underWay.size >= PARTS_AT_ONCE) await Promise.race(underWay);
+    };
+    try {
+      await send(first);
+      for await (const bytes of rest) await send(bytes);
+      await Promise.all(underWay);
+    } finally {
+      await Promise.allSettled(underWay); // a part that arrives after the abandoning would be kept, and paid for
+    }
+    return { parts, sizeBytes };
+  }
+
+  /** False: there is an object already, and not from this put. */
+  async function conditionally(key: string, putId: string, send: () => Promise<unknown>): Promise<boolean> {
+    return s3(async () => {
+      for (let attempt = 1; ; attempt += 1) {
+        try {
+          await send();
+          return true;
+        } catch (error) {
+          const status = statusOf(error);
+          const mayBeDone = wasRetried(error) || attempt > 1;
+          if ((status === STATUS.EXISTS || status === STATUS.NOT_FOUND) && mayBeDone && (await isFrom(key, putId))) return true;
+          if (status === STATUS.EXISTS) return false;
+          if (status !== STATUS.CONFLICT || attempt === MOST_CONFLICTS) throw error;
+          await wait(2 ** attempt * 5 * (1 + Math.random())); // another conditional put of the key is just being decided
+        }
+      }
+    });
+  }
+
+  async function isFrom(key: string, putId: string): Promise<boolean> {
+    return (await look(key))?.Metadata?.[PUT_ID] === putId;
+  }
+
+  async function exists(key: string): Promise<boolean> {
+    return (await s3(() => look(key))) !== undefined;
+  }
+
+  async function look(key: string) {
+    return answer((client, options) => client.send(new HeadObjectCommand({ Bucket: bucket, Key: key }), options)).catch((error: unknown) => {
+      if (statusOf(error) === STATUS.NOT_FOUND) return undefined;
+      throw error;
+    });
+  }
+
+  /** Best effort: what cannot be abandoned now costs space until the bucket's lifecycle rule ends it. */
+  async function abandon(upload: MultipartUpload): Promise<void> {
+    await answer((client, options) => client.send(new AbortMultipartUploadCommand(upload), options)).catch(() => {});
+  }
+
+  return { upload };
+}
+
+type MultipartUpload = { Bucket: string; Key: string; UploadId: string | undefined };
+
+function absent(ifAbsent: boolean): { IfNoneMatch?: string } {
+  return ifAbsent ? { IfNoneMatch: "*" } : {};
+}
+
+/** The body cut into parts of one size; only the last is shorter. */
+async function* partsOf(body: ObjectBody, partSizeBytes: number): AsyncGenerator<Uint8Array, undefined> {
+  if (body instanceof Uint8Array) {
+    for (let at = 0; at < body.length; at += partSizeBytes) yield body.subarray(at, at + partSizeBytes);
+    return;
+  }
+  let gathered: Uint8Array[] = [];
+  let gatheredBytes = 0;
+  for await (const chunk of body) {
+    for (let rest = chunk; rest.length > 0; ) {
+      const taken = rest.subarray(0, partSizeBytes - gatheredBytes);
+      gathered.push(taken);
+      gatheredBytes += taken.length;
+      rest = rest.subarray(taken.length);
+      if (gatheredBytes < partSizeBytes) continue;
+      yield Buffer.concat(gathered, gatheredBytes);
+      [gathered, gatheredBytes] = [[], 0];
+    }
+  }
+  if (gatheredBytes > 0) yield Buffer.concat(gathered, gatheredBytes);
+}

@@ -1,0 +1,89 @@
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { createServer, type RequestListener } from "node:http";
+import type { AddressInfo } from "node:net";
+import { buffer } from "node:stream/consumers";
+import { expect, test } from "vitest";
+import type { Job } from "../../bench/load/job.ts";
+import { runJob } from "../../bench/load/run-job.ts";
+
+async function load(handle: RequestListener, job: Partial<Job>) {
+  const server = createServer(handle).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  try {
+    return await runJob({
+      port: (server.address() as AddressInfo).port,
+      clients: 2,
+      request: { method: "PUT", path: "/x", headers: {}, body: "raw", sizeBytes: 1024 },
+      expect: { status: 200 },
+      warmUp: { requests: 0 },
+      measure: { requests: 10 },
+      ...job,
+    }, () => {});
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+test.each([
+  ["small", 1024],
+  ["smaller than a stamp", 5],
+  ["of several pieces", 3 * 1_048_576 + 17],
+])("bodies that are %s arrive whole and never twice the same", async (_, sizeBytes) => {
+  const seen = new Set<string>();
+  const sizes = new Set<number>();
+  const result = await load((req, res) => {
+    void buffer(req).then((body) => {
+      sizes.add(body.length);
+      seen.add(createHash("sha256").update(body).digest("hex"));
+      res.end();
+    });
+  }, { request: { method: "PUT", path: "/x", headers: {}, body: "raw", sizeBytes } });
+  expect(result).toMatchObject({ requests: 10, answered: 10, failures: 0 });
+  expect([...sizes]).toEqual([sizeBytes]);
+  expect(seen.size).toBe(10);
+});
+
+test.each([1024, 2 * 1_048_576])("a form of %i bytes is one a multipart parser reads", async (sizeBytes) => {
+  const { default: express } = await import("express");
+  const { default: multer } = await import("multer");
+  const app = express();
+  app.post("/x", multer().single("file"), (req, res) => void res.json({ size: req.file?.size, name: req.file?.originalname }));
+  const result = await load(app, {
+    request: { method: "POST", path: "/x", headers: {}, body: "multipart", sizeBytes },
+    expect: { status: 200, text: `{"size":${sizeBytes},"name":"bench.bin"}` },
+  });
+  expect(result).toMatchObject({ answered: 10, failures: 0 });
+});
+
+test("another status, another text and a dead connection each count as a failure", async () => {
+  const drained = (answer: Parameters<typeof load>[0]): RequestListener => (req, res) => req.resume().on("end", () => answer(req, res));
+  const wrongStatus = await load(drained((_, res) => res.writeHead(500).end("broken")), {});
+  expect(wrongStatus).toMatchObject({ requests: 0, failures: 10 });
+  expect(wrongStatus.reasons[0]).toMatch(/^status 500: .*broken/s);
+  const wrongText = await load(drained((_, res) => res.end("no")), { expect: { status: 200, text: "yes" } });
+  expect(wrongText).toMatchObject({ requests: 0, failures: 10 });
+  const cut = await load((req) => req.socket.destroy(), {});
+  expect(cut).toMatchObject({ requests: 0, failures: 10 });
+});
+
+test("a server that closes after each answer is connected to again", async () => {
+  const result = await load((req, res) => {
+    req.resume().on("end", () => res.setHeader("Connection", "close").end("ok"));
+  }, {});
+  expect(result).toMatchObject({ requests: 10, failures: 0 });
+});
+
+test("a timed stretch counts what was answered within it, and all in flight is answered", async () => {
+  let handled = 0;
+  const result = await load((req, res) => {
+    handled++;
+    req.resume().on("end", () => setTimeout(() => res.end("ok"), 20));
+  }, { warmUp: { requests: 4 }, measure: { forMs: 200 } });
+  expect(result.answered).toBe(handled);
+  expect(result.requests).toBeGreaterThan(4);
+  expect(result.requests).toBeLessThanOrEqual(20);
+  expect(result.p50Ms).toBeGreaterThanOrEqual(19);
+  expect(result.perSecond).toBeCloseTo((result.requests / result.elapsedMs) * 1000);
+});

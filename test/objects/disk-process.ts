@@ -1,0 +1,55 @@
+import { execFile, fork } from "node:child_process";
+import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+const ROOT = join(import.meta.dirname, "../..");
+export const PROGRAM = join(import.meta.dirname, "put-until-killed.mjs");
+
+/** src/objects as JavaScript, for processes of their own: what is tested is the source as it is, not an older build. */
+export async function compile() {
+  const folder = await mkdtemp(join(tmpdir(), "connectstorm-compiled-"));
+  await symlink(join(ROOT, "node_modules"), join(folder, "node_modules"));
+  await writeFile(join(folder, "package.json"), '{ "type": "module" }');
+  await writeFile(join(folder, "tsconfig.json"), JSON.stringify({
+    extends: join(ROOT, "tsconfig.json"),
+    compilerOptions: { rootDir: join(ROOT, "src"), outDir: folder, sourceMap: false },
+    include: [join(ROOT, "src/objects/disk.ts")],
+  }));
+  await promisify(execFile)(process.execPath, [join(ROOT, "node_modules/typescript/bin/tsc"), "-p", folder], { cwd: ROOT });
+  return { module: join(folder, "objects/disk.js"), remove: () => rm(folder, { recursive: true }) };
+}
+
+/** A process that does to the store what it is told. */
+export async function openOtherProcess(module: string, folder: string, smallObjectBytes: number) {
+  const child = fork(PROGRAM, [module, folder, String(smallObjectBytes), "obey"]);
+  const answer = () => new Promise<unknown>((resolve, reject) => {
+    child.once("message", (message) => resolve((message as { result: unknown }).result));
+    child.once("exit", reject);
+  });
+  await answer();
+  return {
+    async call(method: string, ...args: unknown[]) {
+      child.send({ method, args });
+      return answer();
+    },
+    async close() {
+      const ended = new Promise((resolve) => child.once("exit", resolve));
+      child.kill("SIGKILL");
+      await ended;
+    },
+  };
+}
+
+/** Lets a process put 32 objects at a time, kills it at the `acknowledged`th, and returns the keys it had told of by then. */
+export async function putAndKill(module: string, folder: string, smallObjectBytes: number, acknowledged: number): Promise<string[]> {
+  const child = fork(PROGRAM, [module, folder, String(smallObjectBytes), "flood"]);
+  const keys: string[] = [];
+  child.on("message", (key) => {
+    keys.push(key as string);
+    if (keys.length === acknowledged) child.kill("SIGKILL");
+  });
+  await new Promise((resolve) => child.once("close", resolve));
+  return keys;
+}

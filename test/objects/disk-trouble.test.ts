@@ -1,0 +1,246 @@
+import { execFile, execFileSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { Unavailable } from "../../src/core/errors.ts";
+import { openDiskStore } from "../../src/objects/disk.ts";
+import { all, inPieces } from "./bytes.ts";
+import { compile, openOtherProcess, PROGRAM, putAndKill } from "./disk-process.ts";
+
+const SMALL = 16 * 1024;
+const MIB = 1024 ** 2;
+const DAY_MS = 24 * 3_600_000;
+
+let folder: string;
+let opened: { close(): Promise<void> }[] = [];
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "connectstorm-disk-"));
+});
+afterEach(async () => {
+  await Promise.all(opened.map((store) => store.close()));
+  opened = [];
+  await rm(folder, { recursive: true, force: true });
+});
+
+function openIn(path: string) {
+  const store = openDiskStore({ folder: path, dependency: "inbox", smallObjectBytes: SMALL });
+  opened.push(store);
+  return store;
+}
+
+async function filesIn(path: string): Promise<string[]> {
+  return (await readdir(join(path, "files"), { recursive: true })).filter((name) => name.includes("/"));
+}
+
+describe("adopting", () => {
+  test("takes over a large object without copying it, and both live on by themselves", async () => {
+    const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
+    const bytes = randomBytes(SMALL + 1);
+    await inbox.put("blob", bytes);
+    expect(await storage.adopt("object", inbox, "blob")).toBe(true);
+    await inbox.remove(["blob"]);
+    expect((await storage.readWhole("object"))?.equals(bytes)).toBe(true);
+    expect(await storage.head("object")).toMatchObject({ sizeBytes: bytes.length });
+    expect(await filesIn(join(folder, "inbox"))).toEqual([]);
+  });
+
+  test("leaves what is there already", async () => {
+    const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
+    await inbox.put("blob", randomBytes(SMALL + 1));
+    await storage.put("object", Buffer.from("first"));
+    expect(await storage.adopt("object", inbox, "blob")).toBe(true);
+    expect((await storage.readWhole("object"))?.toString()).toBe("first");
+    expect(await filesIn(join(folder, "storage"))).toEqual([]);
+  });
+
+  test("says no to small objects, missing ones, other kinds of stores and other file systems", async () => {
+    const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
+    await inbox.put("small", Buffer.from("x"));
+    expect(await storage.adopt("object", inbox, "small")).toBe(false);
+    expect(await storage.adopt("object", inbox, "missing")).toBe(false);
+    expect(await storage.adopt("object", { ...inbox }, "small")).toBe(false);
+    expect(await storage.head("object")).toBeUndefined();
+  });
+});
+
+describe("sweeping", () => {
+  test("removes old files that belong to no object, and nothing else", async () => {
+    const store = openIn(folder);
+    await store.put("old", randomBytes(SMALL + 1));
+    await mkdir(join(folder, "files/ff"), { recursive: true });
+    await writeFile(join(folder, "files/ff/left-by-a-killed-process"), "x");
+    expect(await store.sweep(DAY_MS)).toBe(0);
+    for (const name of await filesIn(folder)) await utimes(join(folder, "files", name), 0, 0);
+    expect(await store.sweep(DAY_MS)).toBe(0); // ctime cannot be set: written or linked today
+    expect(await store.sweep(-1)).toBe(1);
+    expect(await store.readWhole("old")).toHaveLength(SMALL + 1);
+    await store.remove(["old"]);
+    expect(await filesIn(folder)).toEqual([]);
+  });
+});
+
+describe("two processes on one store", () => {
+  let compiled: Awaited<ReturnType<typeof compile>>;
+  beforeAll(async () => {
+    compiled = await compile();
+  });
+  afterAll(() => compiled.remove());
+
+  test("see at once what the other did", async () => {
+    const store = openIn(folder);
+    const other = await openOtherProcess(compiled.module, folder, SMALL);
+    for (let i = 0; i < 20; i += 1) {
+      const bytes = randomBytes(i % 2 ? 100 : SMALL + 1).toString("base64");
+      await store.put("k", Buffer.from(bytes));
+      expect(await other.call("readWhole", "k")).toBe(bytes);
+      await other.call("remove", ["k"]);
+      expect(await store.head("k")).toBeUndefined();
+    }
+    await other.close();
+  });
+
+  test("lose nothing that was acknowledged when the writer is killed, again and again, while the other reads and removes", async () => {
+    const store = openIn(folder);
+    for (let round = 1; round <= 4; round += 1) {
+      const writing = putAndKill(compiled.module, folder, SMALL, 400 * round);
+      let written = false;
+      void writing.then(() => (written = true));
+      const removed = new Set<string>();
+      while (!written) {
+        const [first] = await store.list("flood/", { limit: 1 });
+        if (!first) continue;
+        await expectWhole(store, first.key);
+        await store.remove([first.key]);
+        removed.add(first.key);
+      }
+      const acknowledged = await writing;
+      expect(acknowledged.length).toBeGreaterThanOrEqual(400 * round);
+      const present = (await store.list("flood/", { limit: 100_000 })).map(({ key }) => key);
+      expect(acknowledged.filter((key) => !removed.has(key) && !present.includes(key))).toEqual([]);
+      for (const key of present) await expectWhole(store, key);
+      await store.remove(present);
+    }
+    await store.sweep(-1);
+    expect(await filesIn(folder)).toEqual([]);
+  });
+
+  test("never call a put done whose flush failed", async ({ skip }) => {
+    skip(!hasStrace(), "strace is not there, or may not trace");
+    // Every thread's third flush fails, and each fourth after it.
+    const injected = ["fdatasync", "fsync"].flatMap((call) => ["-e", `inject=${call}:error=EIO:when=3+4`]);
+    const { stdout } = await promisify(execFile)("strace", ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", ...injected,
+      process.execPath, PROGRAM, compiled.module, folder, String(SMALL), "report"]);
+    const ends = stdout.trim().split("\n").map((line) => JSON.parse(line) as { key: string; error?: { name: string; message: string; full: boolean } });
+    const failed = ends.filter(({ error }) => error);
+    expect(failed.length).toBeGreaterThan(2);
+    expect(failed.length).toBeLessThan(ends.length);
+    for (const { error } of failed) expect(error).toMatchObject({ name: "Unavailable", full: false });
+    const store = openIn(folder);
+    const present = (await store.list("report/", { limit: 100 })).map(({ key }) => key);
+    expect(present.toSorted()).toEqual(ends.filter(({ error }) => !error).map(({ key }) => key).toSorted());
+    for (const key of present) await expectWhole(store, key);
+    expect(await filesIn(folder)).toHaveLength(present.filter((key) => key.includes("/200000/")).length);
+  });
+});
+
+describe("a full disk", () => {
+  let mounted: string | undefined;
+  beforeEach(async () => {
+    mounted = undefined;
+    await mkdir(join(folder, "tmpfs"));
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m", "tmpfs", join(folder, "tmpfs")], { stdio: "ignore" });
+      mounted = join(folder, "tmpfs");
+    } catch {
+      // not root, or in a container without the right to mount
+    }
+  });
+  afterEach(async () => {
+    await Promise.all(opened.map((store) => store.close()));
+    if (mounted) execFileSync("umount", [mounted]);
+  });
+
+  test.each([["small objects", 10_000], ["large objects", 300_000], ["one that is larger than the disk", 20 * MIB]])(
+    "refuses %s, keeps what was stored, and goes on when there is room again",
+    async (_what, sizeBytes) => {
+      const path = mounted;
+      if (!path) return void console.warn("skipped: only root can mount a small file system");
+      const store = openIn(path);
+      const stored: string[] = [];
+      const put = (key: string) => store.put(key, inPieces(randomBytes(sizeBytes), 64 * 1024));
+      await store.put("first", Buffer.from("kept"));
+      const full = await (async () => {
+        for (;;) {
+          const key = `k${stored.length}`;
+          await put(key);
+          stored.push(key);
+        }
+      })().catch((error: unknown) => error);
+      expect(full).toBeInstanceOf(Unavailable);
+      expect(full).toMatchObject({ dependency: "inbox", full: true });
+      await expect(put("again")).rejects.toMatchObject({ full: true });
+      expect((await store.list("k", { limit: 10_000 })).map(({ key }) => key).toSorted()).toEqual(stored.toSorted());
+      if (sizeBytes > SMALL) expect(await filesIn(path)).toHaveLength(stored.length);
+      expect((await store.readWhole("first"))?.toString()).toBe("kept");
+      await store.remove(stored);
+      await store.put("after", randomBytes(10_000));
+      await store.ping();
+    },
+  );
+});
+
+describe("a folder that cannot be used", () => {
+  test("is told when the store is opened", async () => {
+    await writeFile(join(folder, "file"), "");
+    expect(() => openDiskStore({ folder: join(folder, "file"), dependency: "storage", smallObjectBytes: SMALL })).toThrow(Unavailable);
+  });
+
+  test("is told by the ping and by large puts when it is gone later", async () => {
+    const store = openIn(folder);
+    await store.put("k", Buffer.from("v"));
+    await rm(folder, { recursive: true });
+    await expect(store.ping()).rejects.toMatchObject({ name: "Unavailable", dependency: "inbox" });
+    await expect(store.put("large", randomBytes(SMALL + 1))).rejects.toBeInstanceOf(Unavailable);
+  });
+});
+
+test("a file shorter than its record says is an error, not an end", async () => {
+  const store = openIn(folder);
+  await store.put("damaged", randomBytes(MIB));
+  const [file] = await filesIn(folder);
+  await truncate(join(folder, "files", file!), MIB - 1);
+  const found = await store.read("damaged");
+  await expect(all(found!.stream)).rejects.toBeInstanceOf(Unavailable);
+  await expect(store.readWhole("damaged")).rejects.toBeInstanceOf(Unavailable);
+});
+
+test("no descriptor stays open", async () => {
+  const store = openIn(folder);
+  await store.put("large", randomBytes(4 * MIB));
+  const open = async () => (await readdir("/proc/self/fd")).length;
+  const before = await open();
+  for (let i = 0; i < 50; i += 1) {
+    for await (const _ of (await store.read("large"))!.stream) break;
+    await all((await store.read("large", { start: 5, end: 9 }))!.stream);
+    await store.put("large", inPieces(randomBytes(SMALL + i), 1_000));
+  }
+  expect(await open()).toBeLessThanOrEqual(before + 1);
+});
+
+async function expectWhole(store: ReturnType<typeof openIn>, key: string): Promise<void> {
+  const bytes = await store.readWhole(key);
+  const seed = createHash("sha256").update(key).digest();
+  expect(bytes && Buffer.from(bytes).equals(Buffer.alloc(Number(key.split("/")[1]), seed))).toBe(true);
+}
+
+function hasStrace(): boolean {
+  try {
+    execFileSync("strace", ["-f", "-o", "/dev/null", "true"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}

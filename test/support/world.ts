@@ -1,0 +1,153 @@
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { CreateBucketCommand, DeleteBucketCommand, DeleteObjectsCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import { Redis } from "ioredis";
+import pg from "pg";
+import { parseConfig, type Config } from "../../src/core/config.ts";
+import { createLog } from "../../src/core/log.ts";
+import { migrate } from "../../src/db/migrate.ts";
+import { openDb } from "../../src/db/pool.ts";
+import { openContext } from "../../src/main/context.ts";
+import { openSite } from "../../src/main/site.ts";
+import { createConsumer } from "../../src/stream/consumer.ts";
+import { closeRedis, openBlockingRedis, whenReady } from "../../src/stream/redis.ts";
+import { UPLOADS_GROUP } from "../../src/uploads/messages.ts";
+import { createReconcile } from "../../src/uploads/reconcile.ts";
+import { createSettle } from "../../src/uploads/settle.ts";
+import { servers } from "./servers.ts";
+
+export type World = Awaited<ReturnType<typeof openWorld>>;
+
+/**
+ * A whole ConnectStorm of its own: database, stream, folders, bucket if asked for, listening server; the worker is run
+ * by hand, a batch at a time. close() leaves nothing behind.
+ */
+export async function openWorld(settings: Partial<Record<keyof Config, string>> = {}) {
+  const id = `t${randomBytes(6).toString("hex")}`;
+  const folder = await mkdtemp(join(tmpdir(), "connectstorm-"));
+  const database = await createDatabase(id);
+  const bucket = settings.INBOX === "s3" || settings.STORAGE_MODE === "s3" ? await createBucket(id) : undefined;
+  const env = {
+    NODE_ENV: "test", PORT: "0", LOG_LEVEL: "silent",
+    REDIS_URL: servers.redisUrl(), REDIS_PREFIX: `${id}:`, PG_URI: database.uri, PG_POOL_SIZE: "5",
+    INBOX_DIR: join(folder, "inbox"), STORAGE_DIR: join(folder, "storage"),
+    CLAIM_IDLE_SECONDS: "1", RETRY_SECONDS: "0", RECONCILE_AGE_SECONDS: "1",
+    ...bucket?.settings, ...settings,
+  };
+  const config = parseConfig(env);
+  const log = createLog(config.LOG_LEVEL, "test");
+  let now: Date | undefined;
+  const clock = { now: () => now ?? new Date() };
+
+  const migrating = openDb({ uri: config.PG_URI, poolSize: 2, name: "test", log });
+  await migrate({ db: migrating, folder: join(import.meta.dirname, "../../sql"), timeSeries: config.TIME_SERIES, log });
+  await migrating.close();
+
+  const context = await openContext({ config, log, clock });
+  const site = await openSite(context);
+  const redis = new Redis(servers.redisUrl());
+  const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
+  await whenReady(blocking, 2_000);
+
+  function worker(name = "w1") {
+    return createConsumer({
+      redis: context.redis, blocking, stream: context.stream, group: UPLOADS_GROUP, name, batchSize: config.CONSUMER_BATCH_SIZE,
+      claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000, retryMs: config.RETRY_SECONDS * 1000,
+      handle: createSettle({ db: context.db, inbox: context.inbox, storage: context.storage, worker: name, log }), log,
+    });
+  }
+  const first = worker();
+
+  return {
+    id, env, config, context, site, folder, redis, worker, bucket,
+    url: site.url(),
+    stream: context.stream,
+    /** What the tests look at with their own eyes, past the code under test. */
+    async sql<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
+      return (await context.db.query<Row>(text, values)).rows;
+    },
+    setClock(to: Date | undefined) {
+      now = to;
+    },
+    /** Multipart, as a browser or curl -F sends it. */
+    upload(bytes: string | Uint8Array = "hello", { name = "hello.txt", type = "text/plain", uploaderId, headers }: UploadOptions = {}) {
+      const form = new FormData();
+      if (uploaderId !== undefined) form.set("uploader_id", uploaderId);
+      form.set("file", new Blob([bytes as BlobPart], { type }), name);
+      return fetch(`${site.url()}/api/upload`, { method: "POST", body: form, ...(headers && { headers }) });
+    },
+    /** Raw, as curl -T sends it. */
+    put(name: string, bytes: string | Uint8Array, headers: Record<string, string> = {}) {
+      return fetch(`${site.url()}/api/upload/${encodeURIComponent(name)}`, { method: "PUT", body: bytes as BodyInit, headers });
+    },
+    /** One batch of the first worker. @returns how many entries it had in hand */
+    settle: () => first.runOnce(1),
+    /** Batches until the stream is empty. */
+    async settleAll() {
+      for (let batch = 0; batch < 1_000 && (await redis.xlen(context.stream)) > 0; batch++) await first.runOnce(1);
+    },
+    reconcile: () => createReconcile({
+      db: context.db, inbox: context.inbox, redis: context.redis, stream: context.stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, clock, log,
+    }).runOnce(),
+    async ledger(): Promise<number> {
+      const { rows } = await context.db.query<{ count: number }>("select count(*) as count from file_events");
+      return rows[0]!.count;
+    },
+    async close() {
+      await site.stop();
+      await closeRedis(blocking);
+      await context.close();
+      const keys = await redis.keys(`${id}:*`);
+      if (keys.length > 0) await redis.del(...keys);
+      await redis.quit();
+      await database.drop();
+      await bucket?.drop();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+export interface UploadOptions {
+  name?: string;
+  type?: string;
+  uploaderId?: string;
+  headers?: Record<string, string>;
+}
+
+async function createDatabase(name: string) {
+  const admin = async (statement: string) => {
+    const client = new pg.Client({ connectionString: servers.pgUri() });
+    await client.connect();
+    await client.query(statement).finally(() => client.end());
+  };
+  await admin(`create database ${name}`);
+  const uri = new URL(servers.pgUri());
+  uri.pathname = `/${name}`;
+  return { uri: uri.href, drop: () => admin(`drop database ${name} with (force)`) };
+}
+
+async function createBucket(name: string) {
+  const { endpoint, region, accessKeyId, secretAccessKey } = servers.s3();
+  const client = new S3Client({ endpoint, region, forcePathStyle: true, credentials: { accessKeyId, secretAccessKey }, requestChecksumCalculation: "WHEN_REQUIRED" });
+  await client.send(new CreateBucketCommand({ Bucket: name }));
+  async function list(prefix = ""): Promise<string[]> {
+    const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket: name, Prefix: prefix }));
+    return Contents.map(({ Key }) => Key!);
+  }
+  return {
+    name, client, list,
+    settings: {
+      S3_BUCKET: name, S3_ENDPOINT: endpoint, S3_REGION: region, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey,
+      S3_FORCE_PATH_STYLE: "true",
+    },
+    async drop() {
+      for (let keys = await list(); keys.length > 0; keys = await list()) {
+        await client.send(new DeleteObjectsCommand({ Bucket: name, Delete: { Objects: keys.map((Key) => ({ Key })) } }));
+      }
+      await client.send(new DeleteBucketCommand({ Bucket: name }));
+      client.destroy();
+    },
+  };
+}

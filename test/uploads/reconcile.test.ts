@@ -1,0 +1,87 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openWorld, type World } from "../support/world.ts";
+
+let world: World;
+beforeEach(async () => {
+  world = await openWorld({ SMALL_OBJECT_BYTES: "1024" });
+});
+afterEach(() => world.close());
+
+const MINUTE_MS = 60_000;
+const inTheFuture = () => world.setClock(new Date(Date.now() + MINUTE_MS));
+
+test("what the stream lost is queued again and settled once", async () => {
+  await Promise.all([world.put("a.txt", "a"), world.put("b.bin", Buffer.alloc(5_000)), world.put("c.txt", "c")]);
+  await world.redis.del(world.stream);
+  inTheFuture();
+  expect(await world.reconcile()).toMatchObject({ requeued: 3, removed: 0 });
+  await world.settleAll();
+  expect(await world.ledger()).toBe(3);
+  expect(await world.reconcile()).toMatchObject({ requeued: 0, removed: 0 });
+});
+
+test("what still waits in the stream, or is in a worker's hands, is not queued twice", async () => {
+  await Promise.all(Array.from({ length: 5 }, (_, i) => world.put(`${i}.txt`, `${i}`)));
+  await world.redis.xgroup("CREATE", world.stream, "settlers", "0");
+  await world.redis.xreadgroup("GROUP", "settlers", "somebody", "COUNT", 2, "STREAMS", world.stream, ">");
+  inTheFuture();
+  expect(await world.reconcile()).toMatchObject({ requeued: 0 });
+  expect(await world.redis.xlen(world.stream)).toBe(5);
+});
+
+test("a young upload is left alone", async () => {
+  await world.put("a.txt", "a");
+  await world.redis.del(world.stream);
+  world.setClock(new Date(Date.now() - MINUTE_MS));
+  expect(await world.reconcile()).toMatchObject({ requeued: 0 });
+});
+
+test("an inbox entry whose row is committed is removed", async () => {
+  const { file_id } = await (await world.put("a.txt", "a")).json();
+  const record = (await world.context.inbox.find(file_id))!;
+  await world.settleAll();
+  const { blob_key: _, ...manifest } = record.manifest;
+  await world.context.inbox.commit(manifest, { sizeBytes: 1, sha256: manifest.sha256, sniffedType: undefined, bytes: record.bytes, blobKey: null });
+  inTheFuture();
+  expect(await world.reconcile()).toMatchObject({ requeued: 0, removed: 1 });
+  expect(await world.context.inbox.find(file_id)).toBeUndefined();
+  expect(await world.ledger()).toBe(1);
+});
+
+test("a dead letter is neither queued again nor removed", async () => {
+  const { file_id } = await (await world.put("a.txt", "a")).json();
+  await world.sql("alter table files add constraint never check (name <> 'a.txt')");
+  await world.settleAll();
+  inTheFuture();
+  expect(await world.reconcile()).toMatchObject({ requeued: 0, removed: 0 });
+  expect(await world.context.inbox.find(file_id)).toBeDefined();
+});
+
+test("bytes without a manifest are removed after a day, and not before; those with one stay", async () => {
+  await world.put("kept.bin", Buffer.alloc(5_000));
+  const { store } = world.context.inbox;
+  await store.put("blobs/orphan", Buffer.alloc(5_000));
+  await world.reconcile();
+  expect(await store.head("blobs/orphan")).toBeDefined();
+  world.setClock(new Date(Date.now() + 25 * 60 * MINUTE_MS));
+  expect(await world.reconcile()).toMatchObject({ swept: 1 });
+  expect(await store.head("blobs/orphan")).toBeUndefined();
+  await world.settleAll();
+  expect(await world.ledger()).toBe(1);
+});
+
+test("only one process reconciles at a time", async () => {
+  let release!: () => void;
+  const held = new Promise<void>((resolve) => (release = resolve));
+  let locked!: () => void;
+  const isLocked = new Promise<void>((resolve) => (locked = resolve));
+  const other = world.context.db.exclusively("connectstorm:reconcile", async () => {
+    locked();
+    await held;
+  });
+  await isLocked;
+  expect(await world.reconcile()).toBeUndefined();
+  release();
+  await other;
+  expect(await world.reconcile()).toBeDefined();
+});
