@@ -6,6 +6,7 @@ import { Unavailable, type Dependency } from "../core/errors.ts";
 import { openLargeFiles } from "./large.ts";
 import { checkKey, clip, type AdoptsObjects, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps } from "./object-store.ts";
 import { openRecords, Unanswered, type ObjectRecord } from "./records.ts";
+import { createSpace } from "./space.ts";
 import { createTrouble } from "./trouble.ts";
 
 export interface DiskSettings {
@@ -25,10 +26,10 @@ export interface DiskSettings {
  */
 export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjects & Sweeps {
   const { folder, dependency, smallObjectBytes, answerWithinMs = 30_000 } = settings;
-  const trouble = createTrouble(dependency, folder);
+  const space = createSpace(folder);
+  const trouble = createTrouble(dependency, space);
   const { disk } = trouble;
-  const records = openIndex();
-  const large = openLargeFiles(join(folder, "files"), trouble);
+  const { records, large } = openParts();
 
   async function put(key: string, body: ObjectBody, options: PutOptions = {}) {
     checkKey(key);
@@ -54,6 +55,7 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
   }
 
   async function commit(key: string, record: ObjectRecord, { ifAbsent = false }: PutOptions): Promise<boolean> {
+    await disk(() => space.take("bytes" in record ? record.sizeBytes + INDEX_BYTES : INDEX_BYTES, records.spareBytes));
     if (await disk(records.create(key, record))) return true;
     if (ifAbsent) return false;
     await large.remove(await disk(records.replace(key, record)));
@@ -137,7 +139,7 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     await disk(async () => {
       await records.ping();
       await access(folder, constants.W_OK);
-      if (await trouble.isFull()) throw new Unavailable(dependency, { full: true, cause: new Error("no space left") });
+      space.take(INDEX_BYTES, records.spareBytes);
     });
   }
 
@@ -145,9 +147,12 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     await disk(() => records.close());
   }
 
-  function openIndex() {
+  function openParts() {
     try {
-      return openRecords(join(folder, "index"), { answerWithinMs });
+      return {
+        large: openLargeFiles(join(folder, "files"), { space, trouble }),
+        records: openRecords(join(folder, "index"), { answerWithinMs }),
+      };
     } catch (error) {
       throw new Unavailable(dependency, { cause: error });
     }
@@ -157,6 +162,9 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
   filesOf.set(store, pathOf);
   return store;
 }
+
+/** What a record takes in the index besides its bytes, generously. */
+const INDEX_BYTES = 8 * 1024;
 
 /** Where another disk store of this process keeps a large object: only for adopting it. */
 const filesOf = new WeakMap<ObjectStore, (key: string) => Promise<{ path: string; sizeBytes: number } | undefined>>();

@@ -1,9 +1,10 @@
 import { createHash, randomUUID } from "node:crypto";
-import { close, fdatasync, open as openFile, read as readFile, write, writev } from "node:fs";
+import { close, fdatasync, mkdirSync, open as openFile, read as readFile, write, writev } from "node:fs";
 import { link, mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { promisify } from "node:util";
+import type { Space } from "./space.ts";
 import type { Trouble } from "./trouble.ts";
 
 const [openAsync, closeAsync, fdatasyncAsync] = [promisify(openFile), promisify(close), promisify(fdatasync)];
@@ -21,7 +22,9 @@ const NO_LINK = new Set(["EXDEV", "EMLINK", "EPERM", "ENOTSUP", "ENOENT"]);
  * a random part) and nobody knows until its record is committed; so there is no temporary name and no rename.
  * What has no record is left over from a process that was killed, and is swept.
  */
-export function openLargeFiles(folder: string, { disk, unavailable }: Trouble) {
+export function openLargeFiles(folder: string, { space, trouble }: { space: Space; trouble: Trouble }) {
+  const { disk, unavailable } = trouble;
+  mkdirSync(folder, { recursive: true });
   const known = new Set<string>(); // fan-out folders that exist, durably
 
   /** Writes the chunks to a new file, flushed with its folder; returns its name. Leaves nothing when it fails. */
@@ -54,6 +57,7 @@ export function openLargeFiles(folder: string, { disk, unavailable }: Trouble) {
 
     async function flush(): Promise<void> {
       await underWay;
+      await disk(() => space.take(gatheredBytes));
       underWay = disk(writeAll(fd, gathered, sizeBytes));
       underWay.catch(() => {}); // awaited later; the body may throw before that
       sizeBytes += gatheredBytes;
@@ -140,7 +144,9 @@ export function openLargeFiles(folder: string, { disk, unavailable }: Trouble) {
     const hash = createHash("sha256").update(key).digest("hex");
     const fanOut = hash.slice(0, 2);
     if (!known.has(fanOut)) {
-      await mkdir(join(folder, fanOut), { recursive: true });
+      await mkdir(join(folder, fanOut)).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== "EEXIST") throw error;
+      });
       await flushFolder(folder);
       known.add(fanOut);
     }

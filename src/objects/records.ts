@@ -109,6 +109,13 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     return found;
   }
 
+  /** What the index takes of the disk without using it: its file never shrinks. */
+  function spareBytes(): number {
+    assertUsable();
+    const stats = db.getStats() as PageCounts & { free: PageCounts; pageSize: number; lastPageNumber: number };
+    return (stats.lastPageNumber + 1 - META_PAGES - pagesOf(stats) - pagesOf(stats.free)) * stats.pageSize;
+  }
+
   /** Throws when the index on the disk is gone: LMDB would go on writing to a file that was deleted. */
   async function ping(): Promise<void> {
     assertUsable();
@@ -146,7 +153,7 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     if (unanswered > 0) throw new Error("an earlier write is still not answered");
   }
 
-  return { get, hasFile, create, replace, remove, list, ping, close, assertUsable };
+  return { get, hasFile, create, replace, remove, list, spareBytes, ping, close, assertUsable };
 }
 
 /** The write may still be carried out. */
@@ -188,6 +195,13 @@ function fileIn(value: Buffer): string | undefined {
 /** LMDB's copies are Buffers or plain Uint8Arrays, by their size. */
 function asBuffer(value: Uint8Array): Buffer {
   return Buffer.from(value.buffer, value.byteOffset, value.length);
+}
+
+const META_PAGES = 2;
+type PageCounts = { treeBranchPageCount: number; treeLeafPageCount: number; overflowPages: number };
+
+function pagesOf({ treeBranchPageCount, treeLeafPageCount, overflowPages }: PageCounts): number {
+  return treeBranchPageCount + treeLeafPageCount + overflowPages;
 }
 
 function idOf(kind: typeof OBJECT | typeof FILE, name: string): Buffer {

@@ -1,22 +1,20 @@
-import { statfs } from "node:fs/promises";
 import { Unavailable, type Dependency } from "../core/errors.ts";
-
-/** Below this a disk counts as full: LMDB reports its short writes as EIO, so the free space has to tell them apart. */
-const FULL_BELOW_BYTES = 1024 * 1024;
+import type { Space } from "./space.ts";
 
 const FULL = new Set<unknown>(["ENOSPC", "EDQUOT", 28 /* ENOSPC */, 122 /* EDQUOT */, -30792 /* MDB_MAP_FULL */]);
+/** LMDB reports a write cut short by a full disk as EIO: the free space tells. */
 const MAYBE_FULL = new Set<unknown>(["EIO", 5 /* EIO */]);
 
 /**
  * What a disk store throws to its callers. LMDB's "Commit failed" carries its real reason as a promise,
  * which has to be awaited: left alone, its rejection would end the process.
  */
-export function createTrouble(dependency: Dependency, folder: string) {
+export function createTrouble(dependency: Dependency, space: Space) {
   async function unavailable(error: unknown): Promise<Unavailable> {
     if (error instanceof Unavailable) return error;
     const cause = await reasonOf(error);
     const code = (cause as { code?: unknown } | undefined)?.code;
-    return new Unavailable(dependency, { cause, full: FULL.has(code) || (MAYBE_FULL.has(code) && (await isFull())) });
+    return new Unavailable(dependency, { cause, full: FULL.has(code) || (MAYBE_FULL.has(code) && isFull()) });
   }
 
   /** Runs disk work; whatever it throws becomes Unavailable. Never to be put around a caller's body. */
@@ -28,16 +26,15 @@ export function createTrouble(dependency: Dependency, folder: string) {
     }
   }
 
-  async function isFull(): Promise<boolean> {
+  function isFull(): boolean {
     try {
-      const { bavail, bsize } = await statfs(folder);
-      return bavail * bsize < FULL_BELOW_BYTES;
+      return space.isFull();
     } catch {
       return false; // the folder itself is out of reach: not a question of space
     }
   }
 
-  return { disk, unavailable, isFull };
+  return { disk, unavailable };
 }
 
 export type Trouble = ReturnType<typeof createTrouble>;

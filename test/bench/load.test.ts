@@ -68,6 +68,14 @@ test("another status, another text and a dead connection each count as a failure
   expect(cut).toMatchObject({ requests: 0, failures: 10 });
 });
 
+test("a server that refuses a large body before it has come is quoted", async () => {
+  const result = await load((_, res) => {
+    res.writeHead(507, { Connection: "close", "Content-Length": 4 }).end("full");
+  }, { request: { method: "PUT", path: "/x", headers: {}, body: "raw", sizeBytes: 50 * 1_048_576 } });
+  expect(result).toMatchObject({ requests: 0, failures: 10 });
+  expect(result.reasons.every((reason) => reason === "status 507: full")).toBe(true);
+});
+
 test("a server that closes after each answer is connected to again", async () => {
   const result = await load((req, res) => {
     req.resume().on("end", () => res.setHeader("Connection", "close").end("ok"));

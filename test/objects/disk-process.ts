@@ -1,4 +1,5 @@
 import { execFile, fork } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,10 +25,10 @@ export async function compile() {
 /** A process that does to the store what it is told. */
 export async function openOtherProcess(module: string, folder: string, smallObjectBytes: number) {
   const child = fork(PROGRAM, [module, folder, String(smallObjectBytes), "obey"]);
-  const answer = () => new Promise<unknown>((resolve, reject) => {
-    child.once("message", (message) => resolve((message as { result: unknown }).result));
-    child.once("exit", reject);
-  });
+  const answer = async () => {
+    const [message] = (await once(child, "message")) as [{ result: unknown }];
+    return message.result;
+  };
   await answer();
   return {
     async call(method: string, ...args: unknown[]) {
@@ -35,9 +36,8 @@ export async function openOtherProcess(module: string, folder: string, smallObje
       return answer();
     },
     async close() {
-      const ended = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGKILL");
-      await ended;
+      await once(child, "exit");
     },
   };
 }
@@ -50,6 +50,6 @@ export async function putAndKill(module: string, folder: string, smallObjectByte
     keys.push(key as string);
     if (keys.length === acknowledged) child.kill("SIGKILL");
   });
-  await new Promise((resolve) => child.once("close", resolve));
+  await once(child, "close");
   return keys;
 }

@@ -23,15 +23,16 @@ export type World = Awaited<ReturnType<typeof openWorld>>;
 /**
  * A whole ConnectStorm of its own: database, stream, folders, bucket if asked for, listening server; the worker is run
  * by hand, a batch at a time. close() leaves nothing behind.
+ * @param databaseHost  host and port under which the world reaches the database, such as a fault proxy's
  */
-export async function openWorld(settings: Partial<Record<keyof Config, string>> = {}) {
+export async function openWorld(settings: Partial<Record<keyof Config, string>> = {}, { databaseHost }: { databaseHost?: string } = {}) {
   const id = `t${randomBytes(6).toString("hex")}`;
   const folder = await mkdtemp(join(tmpdir(), "connectstorm-"));
   const database = await createDatabase(id);
   const bucket = settings.INBOX === "s3" || settings.STORAGE_MODE === "s3" ? await createBucket(id) : undefined;
   const env = {
     NODE_ENV: "test", PORT: "0", LOG_LEVEL: "silent",
-    REDIS_URL: servers.redisUrl(), REDIS_PREFIX: `${id}:`, PG_URI: database.uri, PG_POOL_SIZE: "5",
+    REDIS_URL: servers.redisUrl(), REDIS_PREFIX: `${id}:`, PG_URI: withHost(database.uri, databaseHost), PG_POOL_SIZE: "5",
     INBOX_DIR: join(folder, "inbox"), STORAGE_DIR: join(folder, "storage"),
     CLAIM_IDLE_SECONDS: "1", RETRY_SECONDS: "0", RECONCILE_AGE_SECONDS: "1",
     ...bucket?.settings, ...settings,
@@ -114,6 +115,12 @@ export interface UploadOptions {
   type?: string;
   uploaderId?: string;
   headers?: Record<string, string>;
+}
+
+function withHost(uri: string, host: string | undefined): string {
+  const url = new URL(uri);
+  if (host) url.host = host;
+  return url.href;
 }
 
 async function createDatabase(name: string) {

@@ -1,0 +1,67 @@
+/** A browser for the tests: CHROME_PATH, the machine's own, or Debian's headless shell unpacked into the servers' folder. */
+import { existsSync } from "node:fs";
+import { chmod, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { openOwnRelease, readDebianMachine } from "./debian-packages.ts";
+import { isProvided, provideFolder } from "./folders.ts";
+import { findProgram, runProgram } from "./processes.ts";
+
+/** The full browser is five times slower and its windows share one focus: the shell comes first. */
+const INSTALLED = ["chromium-headless-shell", "chromium", "google-chrome", "google-chrome-stable"];
+const DEBIAN_SHELL = "/usr/lib/chromium/chromium-headless-shell";
+const MAC = ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium"];
+
+/** @returns the path of an executable @throws Error that says what to install */
+export async function provideChromium(serversFolder: string, env: NodeJS.ProcessEnv = process.env): Promise<string> {
+  const chosen = env["CHROME_PATH"];
+  if (chosen) {
+    if (!existsSync(chosen)) throw new Error(`CHROME_PATH names ${chosen}, which is not there.`);
+    return chosen;
+  }
+  // Debian's launcher in /usr/bin waits in a shell, which would leave the browser behind when killed.
+  if (existsSync(DEBIAN_SHELL)) return DEBIAN_SHELL;
+  for (const name of INSTALLED) {
+    const path = findProgram(name);
+    // Ubuntu's is a stub that starts a snap, which root and containers cannot use.
+    if (path && !(await runProgram("sh", ["-c", 'head -c 4096 "$1" | grep -q snap && echo snap || true', "sh", path])).includes("snap")) return path;
+  }
+  const mac = MAC.find((path) => existsSync(path));
+  if (mac) return mac;
+
+  const machine = await readDebianMachine();
+  if (machine.missing) throw new Error(explainMissing(machine.missing));
+  const folder = join(serversFolder, `chromium-${machine.codename}-${machine.architecture}`);
+  const launcher = join(folder, "chromium");
+  if (!(await isProvided(folder))) {
+    await provideFolder(folder, async (temporary) => {
+      const release = await openOwnRelease(serversFolder);
+      // The graphics drivers are 100 MB and the headless shell draws without them.
+      await release.unpack(["chromium-headless-shell", "fonts-dejavu-core"], temporary,
+        (name) => /^(lib(?!c6$|gcc-s1$|llvm|gl1-mesa|glx|perl|z3|drm-)|chromium-common$)/.test(name));
+      await writeLauncher(temporary, machine.triplet);
+      await runProgram(join(temporary, "chromium"), ["--no-sandbox", "--dump-dom", "data:text/html,<p>ready"]);
+    }).catch((error: Error) => { throw new Error(explainMissing(error.message)); });
+  }
+  return launcher;
+}
+
+function explainMissing(reason: string): string {
+  return `Chromium, for the tests of the pages, could not be fetched. ${reason}\n`
+    + "Install it (apt-get install chromium-headless-shell) or name one: CHROME_PATH=/path/to/chrome";
+}
+
+/** The launcher finds its own folder, so that the folder may be moved into place after it was tried. */
+async function writeLauncher(folder: string, triplet: string): Promise<void> {
+  const launcher = join(folder, "chromium");
+  await writeFile(join(folder, "fonts.conf"), `<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig><dir>/usr/share/fonts</dir><dir prefix="relative">usr/share/fonts</dir><cachedir prefix="xdg">fontconfig</cachedir></fontconfig>
+`);
+  await writeFile(launcher, `#!/bin/sh
+here=$(cd "$(dirname "$0")" && pwd)
+export LD_LIBRARY_PATH="$here/usr/lib/${triplet}:$here/lib/${triplet}\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export FONTCONFIG_FILE="$here/fonts.conf"
+exec "$here/usr/lib/chromium/chromium-headless-shell" "$@"
+`);
+  await chmod(launcher, 0o755);
+}

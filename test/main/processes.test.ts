@@ -1,0 +1,144 @@
+import net from "node:net";
+import { request } from "node:http";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { startProgram, type Program } from "../support/program.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+let world: World;
+let programs: Program[];
+
+beforeEach(async () => {
+  world = await openWorld({ RECONCILE_SECONDS: "1", CONSUMER_BATCH_SIZE: "20" });
+  programs = [];
+});
+afterEach(async () => {
+  for (const program of programs) program.kill("SIGKILL");
+  await Promise.all(programs.map(({ exit }) => exit));
+  await world.close();
+});
+
+function start(name: "web" | "worker" | "migrate", env: Record<string, string> = {}): Program {
+  const program = startProgram(name, { ...(world.env as Record<string, string>), LOG_LEVEL: "info", ...env });
+  programs.push(program);
+  return program;
+}
+
+async function startWeb(env: Record<string, string> = {}): Promise<Program & { url: string }> {
+  const web = start("web", env);
+  const [, url] = await web.says(/"url":"(http[^"]+)"/);
+  return Object.assign(web, { url: url! });
+}
+
+describe("the worker process", () => {
+  test("killed with kill -9 again and again amid a thousand uploads, has each of them in the ledger exactly once", async () => {
+    const ids: string[] = [];
+    let worker = start("worker");
+    let next = 0;
+    async function client() {
+      for (let i = next++; i < 1_000; i = next++) {
+        const response = await world.put(`${i}.txt`, `upload number ${i}`);
+        expect(response.status).toBe(202);
+        ids.push((await response.json()).file_id);
+        if (i % 250 === 125) {
+          await eventually(async () => (await world.ledger()) > 0, true);
+          worker.kill("SIGKILL");
+          worker = start("worker");
+        }
+      }
+    }
+    await Promise.all(Array.from({ length: 8 }, client));
+    await eventually(() => world.ledger(), 1_000, 30_000);
+    const rows = await world.sql<{ file_id: string }>("select file_id from file_events");
+    expect(new Set(rows.map(({ file_id }) => file_id))).toEqual(new Set(ids));
+    await eventually(() => world.redis.xlen(world.stream), 0);
+    expect(await world.sql("select records from ledger_totals")).toEqual([{ records: 1_000 }]);
+    expect(await world.sql("select upload_id from dead_letters")).toEqual([]);
+    await eventually(() => world.context.inbox.store.list("", { limit: 1 }), []);
+  });
+
+  test("stops on SIGTERM with the batch in hand settled, and gives its name back", async () => {
+    const worker = start("worker");
+    await worker.says(/settling/);
+    await Promise.all(Array.from({ length: 50 }, (_, i) => world.put(`${i}.txt`, `${i}`)));
+    worker.kill("SIGTERM");
+    expect(await worker.exit).toBe(0);
+    expect(await world.ledger() + await world.redis.xlen(world.stream)).toBe(50);
+    expect((await world.redis.xpending(world.stream, "settlers"))[0]).toBe(0);
+    expect(await world.redis.xinfo("CONSUMERS", world.stream, "settlers")).toEqual([]);
+  });
+});
+
+describe("the web process", () => {
+  test("on SIGTERM finishes the upload in flight, takes no new one, and ends", async () => {
+    const web = await startWeb();
+    const body = request(`${web.url}/api/upload/slow.bin`, { method: "PUT" });
+    const answer = new Promise<{ status?: number; text: string }>((resolve, reject) => {
+      body.on("error", reject).on("response", (response) => {
+        let text = "";
+        response.on("data", (chunk) => (text += chunk)).on("end", () => resolve({ status: response.statusCode, text }));
+      });
+    });
+    body.write("the beginning, ");
+    await eventually(() => fetch(`${web.url}/health`).then((response) => response.status), 200);
+    web.kill("SIGTERM");
+    await eventually(() => fetch(`${web.url}/health`).then(() => "open", () => "closed"), "closed");
+    body.end("the end");
+    expect(await answer).toMatchObject({ status: 202 });
+    expect(JSON.parse((await answer).text).size).toBe(22);
+    expect(await web.exit).toBe(0);
+  });
+
+  test("takes an upload of 2 GiB with less than 200 MB resident", async () => {
+    const web = await startWeb();
+    const chunk = Buffer.alloc(1_048_576, "two gibibytes ");
+    const chunks = 2_048;
+    const socket = net.connect(Number(new URL(web.url).port), "127.0.0.1");
+    let answer = "";
+    let peakKb = 0;
+    socket.on("data", (data) => (answer += data));
+    socket.write(`PUT /api/upload/huge.bin HTTP/1.1\r\nHost: x\r\nContent-Length: ${chunk.length * chunks}\r\nConnection: close\r\n\r\n`);
+    for (let i = 0; i < chunks; i++) {
+      if (!socket.write(chunk)) await new Promise((resolve) => socket.once("drain", resolve));
+      if (i % 64 === 0) peakKb = Math.max(peakKb, web.memory("VmRSS"));
+    }
+    await new Promise((resolve) => socket.once("close", resolve));
+    expect(answer).toMatch(/^HTTP\/1.1 202 /);
+    expect(Math.max(peakKb, web.memory("VmHWM"))).toBeLessThan(200_000);
+    expect(JSON.parse(answer.slice(answer.indexOf("{"))).size).toBe(2 * 1024 ** 3);
+  });
+
+  test("settles too, where RUN_WORKER_IN_WEB says so", async () => {
+    const web = await startWeb({ RUN_WORKER_IN_WEB: "true" });
+    const response = await fetch(`${web.url}/api/upload/a.txt`, { method: "PUT", body: "a" });
+    expect(response.status).toBe(202);
+    await eventually(() => world.ledger(), 1);
+    web.kill("SIGTERM");
+    expect(await web.exit).toBe(0);
+  });
+
+  test("says which port is in use and how to choose another", async () => {
+    const port = new URL(world.url).port;
+    const web = start("web", { PORT: port });
+    expect(await web.exit).toBe(1);
+    expect(web.output()).toMatch(new RegExp(`Port ${port} .* in use.*PORT=`));
+  });
+
+  test("refuses production without a secret, naming every bad setting at once", async () => {
+    const web = start("web", { NODE_ENV: "production", CONSUMER_BATCH_SIZE: "many" });
+    expect(await web.exit).toBe(1);
+    expect(web.output()).toMatch(/CONSUMER_BATCH_SIZE/);
+    const unsigned = start("web", { NODE_ENV: "production" });
+    expect(await unsigned.exit).toBe(1);
+    expect(unsigned.output()).toMatch(/SECRET_KEY.*at least 32/);
+  });
+});
+
+test("the migration process brings a database up to date and says so", async () => {
+  await world.sql("drop table dead_letters, settle_attempts");
+  await world.sql("delete from schema_migrations where name = '005_dead-letters'");
+  const migrating = start("migrate");
+  expect(await migrating.exit).toBe(0);
+  expect(migrating.output()).toMatch(/"migration":"005_dead-letters"/);
+  expect(await world.sql("select to_regclass('dead_letters')::text as found")).toEqual([{ found: "dead_letters" }]);
+});
