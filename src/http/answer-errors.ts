@@ -1,7 +1,8 @@
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from "express";
 import { Failure, FAILURES, Unavailable, type FailureCode } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import { lingerThenDestroy } from "./server.ts";
+import { pageHeaders } from "./page-headers.ts";
+import { keepOpenAfterAnswer, lingerThenDestroy } from "./server.ts";
 
 const RETRY_AFTER_SECONDS = 5;
 
@@ -25,25 +26,36 @@ export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; 
     answer(req, res, failure);
   };
 
+  function answer(req: Request, res: Response, failure: Failure): void {
+    const requestId: string = res.locals.requestId;
+    for (const header of OF_A_FILE) res.removeHeader(header);
+    if (failure.status === 503) res.setHeader("Retry-After", RETRY_AFTER_SECONDS);
+    closeUnlessRead(req, res);
+    const { status, message, code } = failure;
+    const answerJson = () => sendJson(res, status, { error: message, code, request_id: requestId });
+    if (!isPage(req)) return answerJson();
+    pageHeaders(req, res, () => {
+      res.render("error", { page: "error", title: "That did not work", status, message, code, requestId }, (error, page) => {
+        if (!error) return void res.status(status).send(page);
+        log.error({ err: error, requestId }, "the error page itself failed: a bug");
+        answerJson();
+      });
+    });
+  }
+
   return { answerNotFound, answerError };
 }
 
-function answer(req: Request, res: Response, failure: Failure): void {
-  const requestId: string = res.locals.requestId;
-  if (failure.status === 503) res.setHeader("Retry-After", RETRY_AFTER_SECONDS);
-  closeUnlessRead(req, res);
-  res.status(failure.status);
-  if (isPage(req)) {
-    res.render("error", { page: "error", title: "That did not work", status: failure.status, message: failure.message, code: failure.code, requestId });
-    return;
-  }
-  sendJson(res, failure.status, { error: failure.message, code: failure.code, request_id: requestId });
-}
+/** What was set before it turned out that there is no file to send. */
+const OF_A_FILE = ["Content-Disposition", "ETag", "Last-Modified"];
 
 /** A body that nobody will read: the client is told, and the connection closed, instead of reading gigabytes to their end. */
 function closeUnlessRead(req: Request, res: Response): void {
-  if (req.complete) return;
+  // `complete` comes after the headers were handled, also where there is no body.
+  const announced = req.headers["transfer-encoding"] !== undefined || Number(req.headers["content-length"] ?? 0) > 0;
+  if (req.complete || !announced) return;
   res.setHeader("Connection", "close");
+  keepOpenAfterAnswer(req.socket);
   res.once("finish", () => {
     req.unpipe();
     lingerThenDestroy(req.socket);

@@ -1,5 +1,7 @@
 import express, { type Express, type ErrorRequestHandler, type RequestHandler } from "express";
+import { Failure } from "../core/errors.ts";
 import { nonce } from "../core/ids.ts";
+import { allow } from "./answer-errors.ts";
 
 export interface AppSettings {
   /** Folder of the EJS pages. */
@@ -29,7 +31,7 @@ export function createApp(settings: AppSettings): Express {
   Object.assign(app.locals, settings.locals);
 
   app.use(nameRequest);
-  app.use("/assets", express.static(settings.publicFolder, { maxAge: ASSETS_MAX_AGE_MS, index: false, redirect: false }));
+  app.use("/assets", onlyReading, express.static(settings.publicFolder, { maxAge: ASSETS_MAX_AGE_MS, index: false, redirect: false }));
   for (const router of settings.routers) app.use(router);
   app.use(settings.answerNotFound);
   app.use(settings.answerError);
@@ -40,9 +42,13 @@ const processNonce = nonce();
 let requestCount = 0;
 
 /** Every answer and every log line of a request carry the same id; a proxy's own id is not taken on trust. */
-const nameRequest: RequestHandler = (_req, res, next) => {
+const nameRequest: RequestHandler = (req, res, next) => {
   res.locals.requestId = `${processNonce}-${(++requestCount).toString(36)}`;
   res.setHeader("X-Request-Id", res.locals.requestId);
   res.setHeader("X-Content-Type-Options", "nosniff");
+  if (req.headers.host === undefined && req.httpVersion === "1.1") throw new Failure("MALFORMED_REQUEST", "The request has no Host header.");
   next();
 };
+
+const refuseWriting = allow("GET", "HEAD");
+const onlyReading: RequestHandler = (req, res, next) => (req.method === "GET" || req.method === "HEAD" ? next() : refuseWriting(req, res, next));

@@ -7,25 +7,30 @@ export interface ServerSettings {
   app: Express;
   /** A connection on which nothing moves for so long is given up: 408. A slow one that moves is never cut. */
   idleMs: number;
+  /** A request whose headers take longer is given up: 408. */
+  headersTimeoutMs?: number;
 }
 
 const HEADERS_TIMEOUT_MS = 10_000;
+const CHECK_EVERY_MS = 2_000;
 const KEEP_ALIVE_MS = 65_000; // above the 60 s of common proxies, or they reuse a connection that we just closed
 const MAX_HEADER_BYTES = 16_384;
 
 /** An HTTP server whose limits fit uploads: bodies may take hours, headers may not. */
-export function createHttpServer({ app, idleMs }: ServerSettings): Server {
+export function createHttpServer({ app, idleMs, headersTimeoutMs = HEADERS_TIMEOUT_MS }: ServerSettings): Server {
   const server = createServer({
     ...messageClasses(app),
     maxHeaderSize: MAX_HEADER_BYTES,
-    headersTimeout: HEADERS_TIMEOUT_MS,
+    headersTimeout: headersTimeoutMs,
     requestTimeout: 0, // it would cover the body and cut slow uploads
-    connectionsCheckingInterval: 2_000,
+    connectionsCheckingInterval: Math.min(CHECK_EVERY_MS, headersTimeoutMs),
+    requireHostHeader: false, // the app requires it: Node's refusal has no body
     keepAliveTimeout: KEEP_ALIVE_MS,
     noDelay: true,
   }, app);
   // A client that asks first is told to go on only when the size it names can be accepted: see uploads/routes.ts.
   server.on("checkContinue", (req, res) => app(req, res));
+  server.on("checkExpectation", (req, res) => app(req, res)); // any other: not ours to meet, and no reason to refuse
   server.on("clientError", answerUnparsable);
   server.setTimeout(idleMs, giveUpIdle);
   return server;
@@ -52,7 +57,8 @@ function messageClasses(app: Express) {
 
 /** What Node's parser refuses never becomes a request, so it is answered on the bare socket. */
 function answerUnparsable(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (error.code === "ECONNRESET" || !socket.writable) {
+  // In the middle of an answer a second one would be read as a part of it.
+  if (error.code === "ECONNRESET" || !socket.writable || messageOf(socket)?.headersSent) {
     socket.destroy();
     return;
   }
@@ -66,8 +72,10 @@ const PARSER_ANSWERS: Record<string, FailureCode> = {
 
 /** Nothing moved on the socket for `idleMs`. */
 function giveUpIdle(socket: Socket): void {
-  const res = (socket as Socket & { _httpMessage?: ServerResponse })._httpMessage;
-  if (!res) return void socket.destroy(); // idle between two requests
+  const res = messageOf(socket);
+  if (!res) return socket.bytesRead > 0 && socket.bytesWritten === 0
+    ? answerAndClose(socket, "REQUEST_TIMEOUT") // in the middle of its first headers
+    : void socket.destroy(); // between two requests
   const { req } = res;
   const weAreSlow = req.complete ? !res.headersSent : req.readableLength > 0;
   if (weAreSlow) return void socket.setTimeout(socket.timeout ?? 0); // the timer fires once; start it anew
@@ -75,12 +83,17 @@ function giveUpIdle(socket: Socket): void {
   answerAndClose(socket, "REQUEST_TIMEOUT");
 }
 
+/** The answer that is under way on the connection. */
+function messageOf(socket: Socket): ServerResponse | undefined {
+  return (socket as Socket & { _httpMessage?: ServerResponse })._httpMessage ?? undefined;
+}
+
 function answerAndClose(socket: Socket, code: FailureCode): void {
   const { status, message } = FAILURES[code];
   const body = JSON.stringify({ error: message, code, request_id: null });
   socket.end(
     `HTTP/1.1 ${status} ${code}\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n` +
-    `Connection: close\r\n\r\n${body}`);
+    `X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n${body}`);
   lingerThenDestroy(socket);
 }
 
@@ -88,16 +101,24 @@ const LINGER_MS = 1_000;
 const LINGER_BYTES = 1_048_576;
 
 /**
- * Closes a connection whose client may still be sending. Destroying it at once makes the kernel answer with a reset,
- * which can overtake our answer; so what comes is read and thrown away, for a moment and not much.
+ * Closes a connection whose client may still be sending, once our answer is written. Destroying it at once makes the
+ * kernel answer with a reset, which can overtake the answer; so we say that we are done, and for a moment what comes is
+ * thrown away, but not much of it.
  */
 export function lingerThenDestroy(socket: Socket): void {
   let drained = 0;
   const timer = setTimeout(() => socket.destroy(), LINGER_MS);
   socket.once("close", () => clearTimeout(timer));
+  socket.removeAllListeners("data"); // the parser's: what comes now is no request, nor a part of one
   socket.on("data", (chunk: Buffer) => {
     drained += chunk.length;
-    if (drained > LINGER_BYTES) socket.destroy();
+    if (drained > LINGER_BYTES) socket.pause(); // the client finds its way blocked, and our answer waiting
   });
+  socket.end();
   socket.resume();
+}
+
+/** Node destroys the connection of a last answer as soon as that is written; this leaves closing it to us. */
+export function keepOpenAfterAnswer(socket: Socket): void {
+  socket.destroySoon = () => {};
 }

@@ -1,5 +1,6 @@
 import { repeat, type Job } from "../core/repeat.ts";
 import { openTimeSeries, type TimeSeries } from "../db/time-series.ts";
+import { sweeps } from "../objects/object-store.ts";
 import { createConsumer } from "../stream/consumer.ts";
 import { closeRedis, openBlockingRedis, whenReady } from "../stream/redis.ts";
 import { UPLOADS_GROUP } from "../uploads/messages.ts";
@@ -11,6 +12,8 @@ import type { Running } from "./shutdown.ts";
 
 const UPKEEP_EVERY_MS = 3_600_000;
 const HOUSEKEEPING_EVERY_MS = 600_000;
+const SWEEP_EVERY_MS = 3_600_000;
+const SWEEP_AGE_MS = 86_400_000;
 
 /** Context -> consumers and timers, running. */
 export async function openWorkload(context: Context): Promise<Running> {
@@ -43,6 +46,9 @@ export async function openWorkload(context: Context): Promise<Running> {
       }).runOnce,
     },
     { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: consumer.forgetDeadConsumers },
+    ...[inbox.store, storage].filter(sweeps).map((store) => (
+      { name: "sweep", everyMs: SWEEP_EVERY_MS, runOnce: () => store.sweep(SWEEP_AGE_MS) }
+    )),
   ];
   const running = [consumer.run(stop.signal), ...jobs.map((job) => repeat(job, stop.signal, log))];
   log.info({ worker: name, stream }, "settling");

@@ -1,8 +1,9 @@
 import { Readable } from "node:stream";
 import type { Unavailable } from "../core/errors.ts";
 
-/** Answers that end too early in a row, without a byte in between, before the download is given up. */
+/** Answers in a row that end too early, each with less than this, before the download is given up. */
 const MOST_FAILURES = 3;
+const PROGRESS_BYTES = 64 * 1024;
 
 export interface Download {
   /** The answer to the first request, whose bytes begin at `start`. */
@@ -27,16 +28,16 @@ async function* chunksOf({ body, start, end, idleTimeoutMs, reopen, unavailable 
   let failures = 0;
   try {
     while (at <= end) {
+      const from = at;
       try {
         for await (const chunk of unlessIdle(source, idleTimeoutMs)) {
           at += chunk.length;
-          failures = 0;
           yield chunk;
         }
         if (at <= end) throw new Error("the answer ended too early");
       } catch (error) {
         source.destroy();
-        failures += 1;
+        failures = at - from < PROGRESS_BYTES ? failures + 1 : 1;
         if (failures > MOST_FAILURES) throw unavailable(error);
         source = await reopen(at).catch((again: unknown) => {
           throw unavailable(again);

@@ -6,7 +6,7 @@ import type { Measure } from "../objects/measure.ts";
  * Reads a stream's first bytes by its events, which costs a small upload less than an iterator does.
  * Stops, with the stream paused, as soon as more than `mostBytes` have come.
  * @returns `ended`: that was all of it
- * @throws what the stream fails with; Failure MALFORMED_REQUEST when it closes before its end
+ * @throws Failure MALFORMED_REQUEST when the stream breaks off before its end
  */
 export function collectUpTo(source: Readable, mostBytes: number): Promise<{ chunks: Buffer[]; sizeBytes: number; ended: boolean }> {
   return new Promise((resolve, reject) => {
@@ -26,7 +26,7 @@ export function collectUpTo(source: Readable, mostBytes: number): Promise<{ chun
     };
     const onFail = (error?: Error) => {
       stop();
-      reject(error ?? new Failure("MALFORMED_REQUEST", "The connection closed before the last byte."));
+      reject(brokenOff(error));
     };
     const stop = () => source.off("data", onData).off("end", onEnd).off("error", onFail).off("close", onFail);
     if (source.destroyed) return onFail(source.errored ?? undefined);
@@ -34,14 +34,26 @@ export function collectUpTo(source: Readable, mostBytes: number): Promise<{ chun
   });
 }
 
-/** The head that was collected and all that follows, measured on the way. @throws Failure FILE_TOO_LARGE past the limit */
+/**
+ * The head that was collected and all that follows, measured on the way.
+ * @throws Failure FILE_TOO_LARGE past the limit, MALFORMED_REQUEST when the stream breaks off before its end
+ */
 export async function* restOf(head: Buffer, source: Readable, measure: Measure, limitBytes: number): AsyncGenerator<Buffer> {
   measure.update(head);
   yield head;
   // Breaking off must not destroy the source: the answer still has to go out over the request's socket.
-  for await (const chunk of source.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    measure.update(chunk);
-    if (measure.sizeBytes > limitBytes) throw new Failure("FILE_TOO_LARGE");
-    yield chunk;
+  try {
+    for await (const chunk of source.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+      measure.update(chunk);
+      if (measure.sizeBytes > limitBytes) throw new Failure("FILE_TOO_LARGE");
+      yield chunk;
+    }
+  } catch (error) {
+    throw error instanceof Failure ? error : brokenOff(error);
   }
+}
+
+/** The client went away, or did not send what it said it would. */
+function brokenOff(cause: unknown): Failure {
+  return new Failure("MALFORMED_REQUEST", "The connection closed before the last byte.", { cause });
 }

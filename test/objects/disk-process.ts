@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 
 const ROOT = join(import.meta.dirname, "../..");
-export const PROGRAM = join(import.meta.dirname, "put-until-killed.mjs");
+export const PROGRAM = join(import.meta.dirname, "other-process.mjs");
 
 /** src/objects as JavaScript, for processes of their own: what is tested is the source as it is, not an older build. */
 export async function compile() {
@@ -40,6 +40,14 @@ export async function openOtherProcess(module: string, folder: string, smallObje
       await once(child, "exit");
     },
   };
+}
+
+/** A process that keeps the lock of the index for a second; returns once it has it. */
+export async function holdLock(module: string, folder: string): Promise<{ released: Promise<unknown> }> {
+  const child = fork(PROGRAM, [module, folder, "0", "hold"]);
+  const released = once(child, "exit");
+  await once(child, "message");
+  return { released };
 }
 
 /** Lets a process put 32 objects at a time, kills it at the `acknowledged`th, and returns the keys it had told of by then. */

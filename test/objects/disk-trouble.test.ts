@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { Unavailable } from "../../src/core/errors.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
 import { all, inPieces } from "./bytes.ts";
-import { compile, openOtherProcess, PROGRAM, putAndKill } from "./disk-process.ts";
+import { compile, holdLock, openOtherProcess, PROGRAM, putAndKill } from "./disk-process.ts";
 
 const SMALL = 16 * 1024;
 const MIB = 1024 ** 2;
@@ -127,6 +127,20 @@ describe("two processes on one store", () => {
     expect(await filesIn(folder)).toEqual([]);
   });
 
+  test("fail in time when the other holds the lock for too long, and go on when it lets go", async () => {
+    const store = openDiskStore({ folder, dependency: "inbox", smallObjectBytes: SMALL, answerWithinMs: 200 });
+    opened.push(store);
+    await store.put("before", Buffer.from("x"));
+    const { released } = await holdLock(compiled.module, folder);
+    await expect(store.put("k", Buffer.from("x"))).rejects.toMatchObject({ name: "Unavailable", message: expect.stringContaining("200 ms") });
+    const startedAt = Date.now();
+    await expect(store.put("l", Buffer.from("x"))).rejects.toMatchObject({ name: "Unavailable" });
+    await expect(store.ping()).rejects.toBeInstanceOf(Unavailable);
+    expect(Date.now() - startedAt).toBeLessThan(100);
+    await released;
+    await expect.poll(() => store.put("m", Buffer.from("x")).then(() => "stored", () => "not yet")).toBe("stored");
+  });
+
   test("never call a put done whose flush failed", async ({ skip }) => {
     skip(!hasStrace(), "strace is not there, or may not trace");
     // Every thread's third flush fails, and each fourth after it.
@@ -167,7 +181,7 @@ describe("a full disk", () => {
     "refuses %s, keeps what was stored, and goes on when there is room again",
     async (_what, sizeBytes) => {
       const path = mounted;
-      if (!path) return void console.warn("skipped: only root can mount a small file system");
+      if (!path) return void console.warn("not tested: only root can mount a small file system");
       const store = openIn(path);
       const stored: string[] = [];
       const put = (key: string) => store.put(key, inPieces(randomBytes(sizeBytes), 64 * 1024));

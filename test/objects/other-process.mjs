@@ -1,5 +1,6 @@
-// A process of its own on a disk store, started with what `compile` made: [module, folder, smallObjectBytes, job].
+// A process of its own on a disk store. Arguments: the module that `compile` made, folder, smallObjectBytes, job.
 import { createHash, randomUUID } from "node:crypto";
+import { join } from "node:path";
 
 const [module, folder, smallObjectBytes, job] = process.argv.slice(2);
 const { openDiskStore } = await import(module);
@@ -36,6 +37,16 @@ const jobs = {
       console.log(JSON.stringify({ key, error: error && { name: error.name, message: error.message, full: error.full } }));
     }
     await store.close();
+  },
+  /** Keeps the index's write lock for a second, as a process that was stopped in a transaction would. */
+  async hold() {
+    const { open } = await import("lmdb");
+    const index = open(join(folder, "index"), { noSubdir: false, encoding: "binary", keyEncoding: "binary", overlappingSync: false });
+    index.transactionSync(() => {
+      process.send("held");
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000);
+    });
+    process.disconnect();
   },
   /** Does what it is told, one message at a time. */
   async obey() {
