@@ -46,7 +46,10 @@ const nameRequest: RequestHandler = (req, res, next) => {
   res.locals.requestId = `${processNonce}-${(++requestCount).toString(36)}`;
   res.setHeader("X-Request-Id", res.locals.requestId);
   res.setHeader("X-Content-Type-Options", "nosniff");
-  if (req.headers.host === undefined && req.httpVersion === "1.1") throw new Failure("MALFORMED_REQUEST", "The request has no Host header.");
+  if (req.headers.host === undefined && req.httpVersion === "1.1") {
+    res.setHeader("Connection", "close");
+    throw new Failure("MALFORMED_REQUEST", "The request has no Host header.");
+  }
   next();
 };
 

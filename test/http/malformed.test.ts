@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openWorld, type World } from "../support/world.ts";
 import { ask, connectRaw, expectRefusal, inboxOf } from "./raw.ts";
@@ -77,16 +78,27 @@ describe("a request that is not HTTP, or could be read in two ways, is refused",
   });
 
   test("nonsense sent during a download does not get into the file", async () => {
-    const bytes = Buffer.alloc(3_000_000, "download ");
+    const bytes = Buffer.alloc(20_000_000, "download ");
     const { file_id } = await (await world.put("big.bin", bytes)).json() as { file_id: string };
     const connection = connectRaw(world.url);
-    connection.socket.pause(); // so that the answer is under way for long
     await connection.send(request(`GET /api/files/${file_id} HTTP/1.1`, "Host: x"));
+    await once(connection.socket, "data");
+    connection.socket.pause(); // more than the kernel holds is still to come
     await connection.send(request("N@NSENSE"));
     connection.socket.resume();
     await connection.closed;
+    expect(connection.rest()).toMatch(/^HTTP\/1.1 200 OK/);
     expect(connection.rest()).not.toContain("MALFORMED_REQUEST");
     await world.settleAll();
+  });
+
+  test("nonsense sent behind an upload does no harm to the server", async () => {
+    const connection = connectRaw(world.url);
+    void connection.send(put(["Content-Length: 5"], "hello") + request("N@NSENSE"));
+    expect([202, 400]).toContain((await connection.answer()).status);
+    await connection.closed;
+    await world.settleAll();
+    expect(await inboxOf(world)).toEqual([]);
   });
 });
 

@@ -1,0 +1,97 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import puppeteer, { type Browser, type Page } from "puppeteer";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { openWorkload } from "../../src/main/workload.ts";
+import { eventually } from "../support/eventually.ts";
+import { servers } from "../support/servers.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+let browser: Browser;
+let world: World;
+let folder: string;
+let page: Page;
+let complaints: string[];
+
+beforeAll(async () => {
+  browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  world = await openWorld({ MAX_UPLOAD_BYTES: "100000" });
+  folder = await mkdtemp(join(tmpdir(), "pages-"));
+  await writeFile(join(folder, "report.txt"), "the report");
+});
+afterAll(async () => {
+  await browser.close();
+  await world.close();
+  await rm(folder, { recursive: true });
+});
+beforeEach(async () => {
+  page = await browser.newPage();
+  complaints = [];
+  page.on("console", (message) => void (["error", "warn"].includes(message.type()) && complaints.push(message.text())));
+  page.on("pageerror", (error) => complaints.push(String(error)));
+});
+afterEach(async () => {
+  await page.close();
+  expect(complaints).toEqual([]);
+});
+
+async function sendForm(uploaderId: string): Promise<void> {
+  await page.goto(`${world.url}/`);
+  expect(page.url()).toBe(`${world.url}/upload`);
+  await page.type("#uploader_id", uploaderId);
+  const input = (await page.$("input[type=file]"))! as Awaited<ReturnType<typeof page.waitForSelector>>;
+  await (input as never as { uploadFile(...paths: string[]): Promise<void> }).uploadFile(join(folder, "report.txt"));
+  await Promise.all([page.waitForNavigation(), page.click("button[type=submit]")]);
+}
+
+const headline = () => page.$eval("h1", (element) => element.textContent);
+
+describe.each([["with JavaScript", true], ["without JavaScript", false]] as const)("a person %s", (_how, javaScript) => {
+  beforeEach(() => page.setJavaScriptEnabled(javaScript));
+
+  test("hands in a file, holds a receipt at once, and sees it become stored", async () => {
+    await sendForm("Ada");
+    expect(page.url()).toMatch(/\/upload\/[0-9a-f-]{36}$/);
+    expect(await headline()).toMatch(/^Received/);
+    const text = await page.$eval("main", (element) => element.textContent!);
+    expect(text).toContain("report.txt");
+    expect(text).toContain("Ada");
+    const workload = await openWorkload(world.context);
+    await eventually(headline, expect.stringMatching(/^Stored/));
+    await workload.stop();
+  });
+
+  test("sees the figures and the recent uploads on the dashboard, and how they change", async () => {
+    await page.goto(`${world.url}/dashboard`);
+    const shown = async () => (await page.$eval("main", (element) => element.textContent!)).includes(`new-${javaScript}.txt`);
+    expect(await shown()).toBe(false);
+    await world.put(`new-${javaScript}.txt`, "fresh");
+    await world.settleAll();
+    await eventually(shown, true);
+  });
+
+  test("who sends no file is told so on a page", async () => {
+    await page.goto(`${world.url}/upload`);
+    const answer = await page.evaluate(() => 0).then(() => fetch(`${world.url}/upload`, { method: "POST", headers: { Accept: "text/html" }, body: new FormData() }));
+    expect(answer.headers.get("content-type")).toMatch(/text\/html/);
+    expect(answer.status).toBe(400);
+    expect(await answer.text()).toContain("Send the file in the form field");
+  });
+});
+
+test.each(["/upload", "/dashboard", "receipt", "/nothing-here"])("%s fits a phone and is under a strict policy", async (path) => {
+  const { file_id } = await (await world.put(`${"long-name-".repeat(20)}.txt`, "x")).json();
+  await world.settleAll();
+  await page.setViewport({ width: 360, height: 740 });
+  const response = (await page.goto(world.url + (path === "receipt" ? `/upload/${file_id}` : path)))!;
+  expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
+  if (path === "/nothing-here") {
+    complaints = complaints.filter((complaint) => !complaint.includes("404"));
+    expect(response.status()).toBe(404);
+  }
+  const policy = response.headers()["content-security-policy"]!;
+  expect(policy).toContain("default-src 'none'");
+  expect(policy).not.toContain("unsafe");
+  expect(await page.$$eval("script:not([src]), [style], [onclick]", (found) => found.length)).toBe(0);
+});
