@@ -61,11 +61,17 @@ export async function measureBeside({ door, hub, ledger, folder, backends, gener
   const shape = door === "PUT" ? putShape : postShape;
   let watched: { web: Watch; worker: Watch } | undefined;
   try {
-    const accepted = await generator.run({
+    const job = {
       port: web.port,
       clients: CLIENTS,
       request: shape(UPLOAD_BYTES),
       expect: { status: 202, text: `"size":${UPLOAD_BYTES}` },
+    };
+    // Until the worker has settled something it is still starting, and would catch up while it is measured.
+    const first = await generator.run({ ...job, warmUp: { requests: 0 }, measure: { requests: CLIENTS } });
+    await followBacklog({ ledger, backends, until: first.answered });
+    const accepted = await generator.run({
+      ...job,
       warmUp: { forMs: quick ? 500 : WARM_UP_MS },
       measure: { forMs: quick ? 2_000 : MEASURED_MS },
     }, {
@@ -79,9 +85,10 @@ export async function measureBeside({ door, hub, ledger, folder, backends, gener
       },
     });
     const catchingUpSince = performance.now();
-    const rest = await followBacklog({ ledger, backends, until: accepted.answered });
+    const rest = await followBacklog({ ledger, backends, until: first.answered + accepted.answered });
     watched = { web: watches.web.stop(), worker: watches.worker.stop() };
     const [before, after] = (await Promise.all(readings)) as [Reading, Reading];
+    const answered = first.answered + accepted.answered;
     const exactly = await ledger.countExactly();
     const each = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / accepted.requests);
     return {
@@ -99,8 +106,8 @@ export async function measureBeside({ door, hub, ledger, folder, backends, gener
       webAnonymousBytes: watched.web.peakAnonymousBytes,
       workerAnonymousBytes: watched.worker.peakAnonymousBytes,
       failure: accepted.failures > 0 ? accepted.reasons.join("; ")
-        : rest.failure ?? (exactly.rows === accepted.answered && exactly.files === accepted.answered ? undefined
-          : `${accepted.answered} accepted, ${exactly.rows} rows of ${exactly.files} files in the ledger`),
+        : rest.failure ?? (exactly.rows === answered && exactly.files === answered ? undefined
+          : `${answered} accepted, ${exactly.rows} rows of ${exactly.files} files in the ledger`),
     };
   } finally {
     if (watched === undefined) for (const watch of Object.values(watches)) watch.stop();

@@ -33,12 +33,14 @@ export interface LatencyRound {
 }
 
 export async function measureLatency(
-  tools: Pick<WorkerTools, "backends" | "options" | "logs" | "profiles" | "say">,
+  tools: Pick<WorkerTools, "backends" | "options" | "logs" | "profiles" | "say" | "problem">,
 ): Promise<LatencyRound[]> {
   const rounds: LatencyRound[] = [];
   for (let round = 1; round <= tools.options.rounds; round++) {
     const measured = await onFreshHub(tools, (hub, ledger, folder) =>
-      measureRound(hub, ledger, folder, tools.options.quick ? UPLOADS / 4 : UPLOADS));
+      measureRound(hub, ledger, folder, tools.options.quick ? UPLOADS / 4 : UPLOADS),
+    ).catch((error: Error) => tools.problem(`latency, round ${round}: ${error.message}`));
+    if (measured === undefined) continue;
     tools.say(`round ${round}: to the ledger p50 ${measured.toLedger.p50Ms.toFixed(1)} ms, p99 ${measured.toLedger.p99Ms.toFixed(1)} ms`);
     rounds.push(measured);
   }
@@ -51,6 +53,7 @@ async function measureRound(hub: Hub, ledger: Ledger, folder: string, uploads: n
   const worker = await hub.startWorker(folder, "idle");
   try {
     for (let sent = 0; sent < WARM_UPS; sent++) await follow(agent, web.port, ledger);
+    const warmSince = new Date();
     const timings: Timing[] = [];
     for (let sent = 0; sent < uploads; sent++) {
       const next = performance.now() + INTERVAL_MS;
@@ -62,7 +65,7 @@ async function measureRound(hub: Hub, ledger: Ledger, folder: string, uploads: n
       accept: summarize(timings.map((timing) => timing.acceptMs)),
       toLedger: summarize(timings.map((timing) => timing.toLedgerMs)),
       afterAnswer: summarize(timings.map((timing) => timing.afterAnswerMs)),
-      recorded: summarize(await ledger.settleMs()),
+      recorded: summarize(await ledger.settleMs(warmSince)),
     };
   } finally {
     agent.destroy();

@@ -33,9 +33,10 @@ export async function openLedger(uri: string) {
   }
 
   /** The ledger's own view of how long each upload took from event_time to settled_at, in milliseconds, sorted. */
-  async function settleMs(): Promise<number[]> {
+  async function settleMs(acceptedSince: Date): Promise<number[]> {
     const { rows } = await client.query<{ ms: number }>(
-      `select extract(epoch from settled_at - event_time)::double precision * 1000 as ms from file_events order by ms`);
+      `select extract(epoch from settled_at - event_time)::double precision * 1000 as ms from file_events
+       where event_time >= $1 order by ms`, [acceptedSince]);
     return rows.map((row) => row.ms);
   }
 

@@ -3,10 +3,17 @@ import { basename, join } from "node:path";
 
 /** V8's profile: a tree of calls, and which of them ran at each sample. */
 interface CpuProfile {
-  nodes: { id: number; callFrame: { functionName: string; url: string; lineNumber: number } }[];
+  nodes: { id: number; callFrame: CallFrame }[];
   samples: number[];
   /** Microseconds since the sample before. */
   timeDeltas: number[];
+}
+
+export interface CallFrame {
+  functionName: string;
+  /** Empty: it is V8's or native. */
+  url: string;
+  lineNumber: number;
 }
 
 export interface ProfileLine {
@@ -18,23 +25,31 @@ export interface ProfileLine {
 
 export interface Profile {
   name: string;
-  lines: ProfileLine[];
+  /** By package, by file of ours, by module of Node's. */
+  places: ProfileLine[];
+  /** By function. */
+  functions: ProfileLine[];
 }
 
-const SHOWN_LINES = 25;
+const SHOWN_LINES = 20;
 
-/** Where the time went, in each profile of the folder: the functions in which most of it was spent themselves. */
+/** Where the time went, in each profile of the folder, most of it first. */
 export async function readProfiles(folder: string): Promise<Profile[]> {
   const profiles: Profile[] = [];
   for (const file of (await readdir(folder).catch(() => [])).sort()) {
     const profile = JSON.parse(await readFile(join(folder, file), "utf8")) as CpuProfile;
-    profiles.push({ name: basename(file, ".cpuprofile"), lines: selfTimes(profile).slice(0, SHOWN_LINES) });
+    profiles.push({
+      name: basename(file, ".cpuprofile"),
+      places: selfTimes(profile, placeOf).slice(0, SHOWN_LINES),
+      functions: selfTimes(profile, nameOf).slice(0, SHOWN_LINES),
+    });
   }
   return profiles;
 }
 
-export function selfTimes({ nodes, samples, timeDeltas }: CpuProfile): ProfileLine[] {
-  const names = new Map(nodes.map(({ id, callFrame }) => [id, describeFrame(callFrame)]));
+/** The time spent in functions themselves, not in what they call, summed up by the name that `group` gives them. */
+export function selfTimes({ nodes, samples, timeDeltas }: CpuProfile, group: (frame: CallFrame) => string): ProfileLine[] {
+  const names = new Map(nodes.map(({ id, callFrame }) => [id, group(callFrame)]));
   const micros = new Map<string, number>();
   let busy = 0;
   for (const [index, id] of samples.entries()) {
@@ -49,10 +64,20 @@ export function selfTimes({ nodes, samples, timeDeltas }: CpuProfile): ProfileLi
     .toSorted((a, b) => b.selfMs - a.selfMs);
 }
 
-/** Paths are cut to what follows the last node_modules or dist: where the checkout lies says nothing. */
-function describeFrame({ functionName, url, lineNumber }: CpuProfile["nodes"][number]["callFrame"]): string {
-  const name = functionName || "(anonymous)";
-  if (url === "") return name;
-  const place = url.replace(/^.*\/(node_modules|dist)\//, "");
-  return `${name} ${place}:${lineNumber + 1}`;
+/** "put uploads/inbox.js:52" */
+export function nameOf(frame: CallFrame): string {
+  const name = frame.functionName || "(anonymous)";
+  return frame.url === "" ? name : `${name} ${pathOf(frame)}:${frame.lineNumber + 1}`;
+}
+
+/** A package's name, a file of ours, a module of Node's; native functions under their own name. */
+export function placeOf(frame: CallFrame): string {
+  if (frame.url === "") return nameOf(frame);
+  if (!frame.url.includes("/node_modules/")) return pathOf(frame);
+  return /^(@[^/]+\/)?[^/]+/.exec(pathOf(frame))?.[0] ?? pathOf(frame);
+}
+
+/** Cut to what follows the last node_modules, or our dist: where the checkout lies says nothing. */
+function pathOf({ url }: CallFrame): string {
+  return url.includes("/node_modules/") ? url.replace(/^.*\/node_modules\//, "") : url.replace(/^.*\/dist\//, "");
 }

@@ -2,6 +2,7 @@ import { judgeGoals, type Goal } from "./goals.ts";
 import type { Machine } from "./machine.ts";
 import { formatSize } from "./options.ts";
 import { failuresOf, findCell, highestOf, medianOf, ratioOf, type Results } from "./results.ts";
+import type { ProfileLine } from "./profile.ts";
 import { COMPETITORS, OURS } from "./rungs.ts";
 import type { UploadCell } from "./uploads.ts";
 import type { WorkerRound } from "./worker.ts";
@@ -21,10 +22,10 @@ export function writeReport(results: Results): string {
   if (results.worker !== undefined) parts.push("## Worker", ...workerTables(results.worker));
   if (results.latency !== undefined) parts.push("## From acceptance to the ledger, idle system", latencyTable(results));
   if (results.counts !== undefined) parts.push("## /api/counts", countsTable(results));
-  for (const { name, lines } of results.profiles ?? []) {
-    const rows = lines.map(({ where, selfMs, share }) => [where, selfMs.toFixed(0), (share * 100).toFixed(1)]);
-    parts.push(`## Profile: ${name}`, table(["function", "ms itself", "% of its time"], rows));
+  for (const { name, places, functions } of results.profiles ?? []) {
+    parts.push(`## Profile: ${name}`, profileTable("place", places), profileTable("function", functions));
   }
+  if (results.problems.length > 0) parts.push("## Problems", results.problems.map((problem) => `- ${problem}`).join("\n"));
   const goals = judgeGoals(results).filter((goal) => goal.verdict !== "not measured");
   if (goals.length > 0) parts.push("## Goals", goalsTable(goals));
   return `${parts.join("\n\n")}\n`;
@@ -166,6 +167,11 @@ function goalsTable(goals: readonly Goal[]): string {
   return table(["goal", "wanted", "measured", ""], goals.map((goal) => [
     goal.subject, goal.wanted, goal.measured.slice(0, 100).replaceAll("|", "/"), goal.verdict === "missed" ? "**missed**" : goal.verdict,
   ]));
+}
+
+function profileTable(title: string, lines: readonly ProfileLine[]): string {
+  const rows = lines.map(({ where, selfMs, share }) => [where, selfMs.toFixed(0), (share * 100).toFixed(1)]);
+  return table([title, "ms itself", "% of its time"], rows);
 }
 
 /** Rows may be shorter than the head. */

@@ -16,6 +16,8 @@ export interface Results {
   latency?: LatencyRound[];
   counts?: CountsResult;
   profiles?: Profile[];
+  /** What could not be measured, in words. A run goes on without it, and ends with exit code 1. */
+  problems: string[];
 }
 
 /** A sitting with failures has no figures worth a ratio. */

@@ -6,12 +6,13 @@ import { createHub, scriptOf } from "./hub.ts";
 import { measureLatency } from "./latency.ts";
 import { openGenerator } from "./load/generator.ts";
 import { describeMachine } from "./machine.ts";
+import type { ServerProcess } from "../scripts/servers/processes.ts";
 import { parseOptions, PROGRAMS, USAGE, type Options, type Program } from "./options.ts";
 import { readProfiles } from "./profile.ts";
 import { writeReport } from "./report.ts";
 import { writeResults, type Results } from "./results.ts";
 import { createRungs, type Rung } from "./rungs.ts";
-import { startBackends, type StartedBackends } from "./start-backends.ts";
+import { startBackends, stopAll, type StartedBackends } from "./start-backends.ts";
 import { measureUploads } from "./uploads.ts";
 import { measureWorker, type WorkerTools } from "./worker.ts";
 
@@ -28,27 +29,41 @@ export async function runBench(root: string, args: readonly string[]): Promise<n
   const options = { ...given, dir: join(outer, `${FOLDER_NAME}${process.pid}`) };
   await mkdir(options.dir, { recursive: true });
   removeAbandoned(outer);
+  const servers: ServerProcess[] = [];
+  let interrupted = false;
   const stop = (): void => {
-    rmSync(options.dir, { recursive: true, force: true });
-    process.exit(130); // what was started ends with us
+    interrupted = true;
+    console.error("\nStopping …");
+    void stopAll(servers).finally(() => {
+      rmSync(options.dir, { recursive: true, force: true });
+      process.exit(130); // web, worker and the generator end with us
+    });
   };
   process.once("SIGINT", stop).once("SIGTERM", stop);
   try {
-    const started = await startBackends(root, options.dir);
+    const started = await startBackends(root, options.dir, servers);
     const generator = openGenerator();
     try {
       const { versions } = started.backends;
-      const results: Results = { machine: describeMachine({ root, args, ...versions, dir: options.dir }) };
+      const results: Results = { machine: describeMachine({ root, args, ...versions, dir: options.dir }), problems: [] };
       const report = await measureAll(results, options, started, generator);
       await publish(root, outer, given, results, report);
+      return results.problems.length === 0 ? 0 : 1;
     } finally {
       await generator.close();
-      await started.close();
+      await started.backends.close();
     }
+  } catch (error) {
+    // Whatever fails because its server was stopped is not worth a word.
+    if (interrupted) return new Promise(() => {});
+    throw error;
   } finally {
-    await rm(options.dir, { recursive: true, force: true });
+    process.off("SIGINT", stop).off("SIGTERM", stop);
+    if (!interrupted) {
+      await stopAll(servers);
+      await rm(options.dir, { recursive: true, force: true });
+    }
   }
-  return 0;
 }
 
 async function measureAll(
@@ -58,7 +73,11 @@ async function measureAll(
   const profiles = options.profile ? join(options.dir, "profiles") : undefined;
   const missing = (["web", "worker", "migrate"] as const).filter((name) => !existsSync(scriptOf(name)));
   const say = (line: string): void => console.error(`  ${line}`);
-  const tools: WorkerTools = { backends, redisBenchmark, generator, options, logs, profiles, say };
+  const problem = (text: string): void => {
+    results.problems.push(text);
+    say(`PROBLEM: ${text}`);
+  };
+  const tools: WorkerTools = { backends, redisBenchmark, generator, options, logs, profiles, say, problem };
 
   const parts: Record<Program, () => Promise<void>> = {
     async uploads() {
@@ -84,7 +103,7 @@ async function measureAll(
   for (const program of PROGRAMS) {
     if (!options.only.includes(program) || (missing.length > 0 && program !== "uploads")) continue;
     console.error(`${program}:`);
-    await parts[program]();
+    await parts[program]().catch((error: Error) => problem(`${program}: ${error.message}`));
   }
   if (profiles !== undefined) results.profiles = await readProfiles(profiles);
   return writeReport(results);

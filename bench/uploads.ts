@@ -59,7 +59,7 @@ export async function measureUploads({ rungs, generator, backends, options, say 
         // In turns, so that whatever the machine does to one of them it does to all.
         for (const [index, rung] of entrants.entries()) {
           const job = { ...planJob(rung, sizeBytes, clients, options.seconds), port: 0 };
-          const sitting = await sit(rung, job, { generator, backends, dir: options.dir });
+          const sitting = await sit(rung, job, { generator, backends, dir: options.dir }).catch(asFailed);
           row[index]?.sittings.push(sitting);
           const outcome = sitting.failures > 0 ? `FAILED: ${sitting.reasons.join("; ")}` : `${sitting.perSecond.toFixed(1)}/s`;
           say(`${formatSize(sizeBytes)} x${clients}, round ${round}: ${rung.name} ${outcome}`);
@@ -77,8 +77,9 @@ function planJob(rung: Rung, sizeBytes: number, clients: number, seconds: number
     return { ...planned, warmUp: { forMs: seconds * 500 }, measure: { forMs: seconds * 1000 } };
   }
   const twoEach = clients > 1 ? 2 * clients : 1; // so that not all of them start and end together
-  const measure: Stretch = { requests: Math.max(twoEach, Math.ceil((seconds * LARGE_BYTES_A_SECOND) / sizeBytes)) };
-  const warmUp: Stretch = { requests: Math.max(clients, 4) };
+  const fitting = (forSeconds: number, bytes: number): number => Math.ceil((forSeconds * LARGE_BYTES_A_SECOND) / bytes);
+  const measure: Stretch = { requests: Math.max(twoEach, fitting(seconds, sizeBytes)) };
+  const warmUp: Stretch = { requests: Math.max(clients, fitting(seconds / 2, Math.min(sizeBytes, WARM_UP_BYTES))) };
   return sizeBytes > WARM_UP_BYTES
     ? { ...planned, warmUp, warmUpBytes: WARM_UP_BYTES, measure }
     : { ...planned, warmUp, measure };
@@ -132,6 +133,12 @@ async function sit(rung: Rung, job: Job, { generator, backends, dir }: {
     failures: result.failures + (lost === undefined ? 0 : 1),
     reasons: lost === undefined ? result.reasons : [...result.reasons, lost],
   };
+}
+
+/** A server that did not even start has failed like one that answered wrongly. */
+function asFailed(error: Error): Sitting {
+  const nothing = { cpuMs: undefined, redisCpuMs: undefined, peakBytes: undefined, peakAnonymousBytes: undefined };
+  return { ...nothing, perSecond: 0, p50Ms: 0, p99Ms: 0, generatorCores: 0, failures: 1, reasons: [error.message] };
 }
 
 /** A server that answers without doing its work would win every race. */

@@ -51,12 +51,15 @@ export interface WorkerTools {
   /** Where V8's CPU profiles go; undefined: none are made. */
   profiles: string | undefined;
   say: (line: string) => void;
+  /** What went wrong, for the report; the run goes on. */
+  problem: (text: string) => void;
 }
 
 export async function measureWorker(tools: WorkerTools): Promise<WorkerRound[]> {
   const rounds: WorkerRound[] = [];
   for (let round = 1; round <= tools.options.rounds; round++) {
-    const measured = await measureRound(tools);
+    const measured = await measureRound(tools).catch((error: Error) => tools.problem(`worker, round ${round}: ${error.message}`));
+    if (measured === undefined) continue;
     const { drain, stream, inserts, beside } = measured;
     tools.say(
       `round ${round}: settled ${drain.settledPerSecond.toFixed(0)}/s${drain.failure ? ` FAILED: ${drain.failure}` : ""}, stream alone ` +

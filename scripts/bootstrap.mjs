@@ -81,7 +81,9 @@ function installPackages() {
 
 function runNpm(args) {
   // Development packages include the compiler, which even a production host needs when it starts from source.
-  const always = ["--include=dev", "--include=optional", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"];
+  const always = ["--include=dev", "--include=optional", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error",
+    // npm waits 10 s and 60 s between tries; without a network that is a long silence.
+    "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
   return spawnSync("npm", [...args, ...always], { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 }
 

@@ -1,5 +1,5 @@
 /** Where downloaded servers are kept, and how a folder there is made whole or not at all. */
-import { accessSync, constants, mkdirSync, renameSync } from "node:fs";
+import { accessSync, chmodSync, constants, mkdirSync, renameSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -13,7 +13,8 @@ const ABANDONED_AFTER_MS = 3_600_000;
  */
 export function findServersFolder(root: string, env: NodeJS.ProcessEnv = process.env): string {
   if (env["CONNECTSTORM_SERVERS_DIR"]) return env["CONNECTSTORM_SERVERS_DIR"];
-  const userCache = env["XDG_CACHE_HOME"] || (isRoot() && process.platform === "linux" ? "/var/cache" : join(homedir(), ".cache"));
+  if (!env["XDG_CACHE_HOME"] && isRoot() && process.platform === "linux") return makeSystemCache();
+  const userCache = env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
   for (const folder of [join(userCache, "connectstorm", "servers"), join(root, ".data", "servers")]) {
     try {
       mkdirSync(folder, { recursive: true });
@@ -24,6 +25,14 @@ export function findServersFolder(root: string, env: NodeJS.ProcessEnv = process
     }
   }
   throw new Error(`Neither ${userCache} nor ${root} can be written; set CONNECTSTORM_SERVERS_DIR to a folder that can.`);
+}
+
+/** Root's cache, which every account may enter whatever the umask is. */
+export function makeSystemCache(): string {
+  const folder = "/var/cache/connectstorm/servers";
+  mkdirSync(folder, { recursive: true });
+  for (const path of [dirname(folder), folder]) chmodSync(path, 0o755);
+  return folder;
 }
 
 export function isRoot(): boolean {

@@ -21,14 +21,19 @@ const LOANS = [[], ["dac_override"], ["dac_override", "dac_read_search"]];
  * @throws Error when no account can enter them
  */
 export function chooseAccount(needed: string[]): Account | undefined {
-  if (!isRoot()) return undefined;
-  const owner = readAccounts().find(({ name }) => name === "postgres") ?? readAccounts().find(({ name }) => name === "nobody");
-  if (!owner) throw new Error("Postgres does not run as root, and this machine has neither a postgres nor a nobody account.");
+  const owner = findOwner();
+  if (!owner) return undefined;
   for (const capabilities of LOANS) {
     const account = { uid: owner.uid, gid: owner.gid, capabilities };
     if (needed.every((folder) => canEnter(account, folder))) return account;
   }
   throw new Error(`The ${owner.name} account, which Postgres has to run under, cannot enter ${needed.join(" or ")}.`);
+}
+
+/** True when the account needs no loan to enter the folder: initdb asks access(2) about its programs, which ignores loans. */
+export function isOpenToAccount(folder: string): boolean {
+  const owner = findOwner();
+  return !owner || canEnter({ uid: owner.uid, gid: owner.gid, capabilities: [] }, folder);
 }
 
 /** Rewrites a command so that it runs under the account. */
@@ -39,6 +44,14 @@ export function runUnder(account: Account | undefined, command: string, args: st
     `--reuid=${account.uid}`, `--regid=${account.gid}`, "--clear-groups",
     ...(lent ? [`--inh-caps=${lent}`, `--ambient-caps=${lent}`] : []), "--", command, ...args,
   ]];
+}
+
+function findOwner(): { name: string; uid: number; gid: number } | undefined {
+  if (!isRoot()) return undefined;
+  const accounts = readAccounts();
+  const owner = accounts.find(({ name }) => name === "postgres") ?? accounts.find(({ name }) => name === "nobody");
+  if (!owner) throw new Error("Postgres does not run as root, and this machine has neither a postgres nor a nobody account.");
+  return owner;
 }
 
 function canEnter(account: Account, folder: string): boolean {

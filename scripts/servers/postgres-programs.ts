@@ -4,7 +4,9 @@ import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { openDebian13, readDebianMachine } from "./debian-packages.ts";
 import { unversionElf } from "./elf-unversion.ts";
-import { isProvided, provideFolder } from "./folders.ts";
+import { isProvided, makeSystemCache, provideFolder } from "./folders.ts";
+import { isOpenToAccount } from "./postgres-account.ts";
+import { runProgram } from "./processes.ts";
 
 /** The oldest glibc the npm package's own programs need; nothing newer may be asked for by what is put beside them. */
 const NEWEST_GLIBC_MINOR = 28;
@@ -22,8 +24,10 @@ export interface PostgresPrograms {
  * Copies PostgreSQL out of node_modules, because the account it runs under may not be able to enter the checkout.
  * @throws Error that says what to install
  */
-export async function providePostgres(root: string, serversFolder: string): Promise<PostgresPrograms> {
+export async function providePostgres(root: string, chosenFolder: string): Promise<PostgresPrograms> {
   const { native, version } = await findNative(root);
+  await mkdir(chosenFolder, { recursive: true });
+  const serversFolder = isOpenToAccount(chosenFolder) ? chosenFolder : makeSystemCache();
   const withTimescale = join(serversFolder, `postgres-${version}-timescale`);
   const plain = join(serversFolder, `postgres-${version}`);
   if (await isProvided(withTimescale)) return { folder: withTimescale, version, timescale: true };
@@ -74,7 +78,8 @@ async function copyPrograms(native: string, folder: string): Promise<void> {
     await symlink(relative(dirname(target), source), path);
   }
   for (const program of await readdir(join(folder, "bin"))) await chmod(join(folder, "bin", program), 0o755);
-  await chmod(folder, 0o755);
+  // Whoever installed under a strict umask has files here that only they may read.
+  await runProgram("chmod", ["-R", "a+rX", folder]);
 }
 
 async function addTimescale(packages: string, folder: string): Promise<void> {

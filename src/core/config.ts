@@ -32,7 +32,7 @@ const settings = z.object({
   INBOX_DIR: z.string().default(".data/inbox"),
   STORAGE_MODE: z.enum(["local", "s3"]).default("local"),
   STORAGE_DIR: z.string().default(".data/storage"),
-  SMALL_OBJECT_BYTES: whole(0, 4 * MIB).default(128 * KIB),
+  SMALL_OBJECT_BYTES: whole(0, 4 * MIB).default(256 * KIB),
   S3_BUCKET: z.string().optional(),
   S3_ENDPOINT: url(/^https?$/).optional(),
   S3_REGION: z.string().default("auto"),

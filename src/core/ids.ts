@@ -1,11 +1,34 @@
-import { createHmac, randomBytes } from "node:crypto";
+import { createHmac, randomBytes, randomFillSync } from "node:crypto";
 import { stringify, v7 } from "uuid";
 
 const ID_PATTERN = /^[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
-/** A new UUIDv7: ordered by the time it was made. */
+let lastMs = 0;
+let sequence = 0;
+
+/** A new UUIDv7: ordered by the time it was made, within this process also inside a millisecond. */
 export function newId(): string {
-  return v7();
+  const random = takeRandom();
+  const now = Date.now();
+  if (now > lastMs) {
+    lastMs = now;
+    sequence = random.readUInt32BE() >>> 1; // half of its range is left to count up in
+  } else {
+    sequence++;
+  }
+  return v7({ random, msecs: lastMs, seq: sequence });
+}
+
+// Random bytes are taken from the kernel 4 KiB at a time: asking for each id's sixteen costs more than all the rest of it.
+const pool = Buffer.alloc(4_096);
+let used = pool.length;
+
+function takeRandom(): Buffer {
+  if (used === pool.length) {
+    randomFillSync(pool);
+    used = 0;
+  }
+  return pool.subarray(used, (used += 16));
 }
 
 /**

@@ -5,6 +5,7 @@ import type { Config } from "../core/config.ts";
 import type { Log } from "../core/log.ts";
 import { openDb } from "../db/pool.ts";
 import { openObjectStore } from "../objects/open.ts";
+import { partSizeFor } from "../objects/s3-upload.ts";
 import { createFiles } from "../files/files.ts";
 import { closeRedis, openRedis, whenReady } from "../stream/redis.ts";
 import { createInbox } from "../uploads/inbox.ts";
@@ -13,7 +14,7 @@ import { createUnsettled } from "../uploads/status.ts";
 
 const COMMAND_TIMEOUT_MS = 500; // the budget an upload gives to Redis before it is acknowledged without
 const FIRST_CONNECT_MS = 1_500;
-const MANIFEST_BYTES = 8_192; // room for a manifest beside a small upload's bytes, in one record
+const MANIFEST_BYTES = 16_384; // room for a manifest beside a small upload's bytes, in one record
 
 export type Context = Awaited<ReturnType<typeof openContext>>;
 
@@ -52,7 +53,8 @@ function placeOf(config: Config, inBucket: boolean, folder: string, prefix: stri
     accessKeyId: config.S3_ACCESS_KEY_ID,
     secretAccessKey: config.S3_SECRET_ACCESS_KEY,
     forcePathStyle: config.S3_FORCE_PATH_STYLE,
-    timeoutMs: config.S3_TIMEOUT_SECONDS * 1000,
+    requestTimeoutMs: config.S3_TIMEOUT_SECONDS * 1000,
+    partSizeBytes: partSizeFor(config.MAX_UPLOAD_BYTES),
     prefix,
   };
 }

