@@ -59,7 +59,7 @@ async function writeLauncher(folder: string, triplet: string): Promise<void> {
 `);
   await writeFile(launcher, `#!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
-export LD_LIBRARY_PATH="$here/usr/lib/${triplet}:$here/lib/${triplet}\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="$here/usr/lib/${triplet}:$here/lib/${triplet}:$here/usr/lib/${triplet}/pulseaudio\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export FONTCONFIG_FILE="$here/fonts.conf"
 exec "$here/usr/lib/chromium/chromium-headless-shell" "$@"
 `);

@@ -105,7 +105,12 @@ async function openPackageSource(
   return {
     label: `${release === "own" ? machine.codename : release}-${machine.architecture}`,
     async unpack(packages, folder, keep = () => true) {
-      const listed = await apt(["install", "--print-uris", ...packages]);
+      const list = () => apt(["install", "--print-uris", ...packages]);
+      const listed = await list().catch(async () => {
+        // Where the installed packages do not fit together apt plans nothing: then as if none were.
+        await writeFile(join(state, "status"), "");
+        return list();
+      });
       const chosen = parseDownloads(listed).filter(({ name }) => packages.includes(name) || keep(name));
       if (chosen.length === 0) throw new Error(`apt offers nothing to unpack for ${packages.join(", ")}.`);
       const debs = join(folder, ".debs");

@@ -44,10 +44,14 @@ export async function providePostgres(root: string, chosenFolder: string): Promi
       ]);
       await addTimescale(packages, temporary);
       await rm(packages, { recursive: true });
+      await openToAll(temporary);
     });
     return { folder: withTimescale, version, timescale: true };
   } catch (error) {
-    await provideFolder(plain, (temporary) => copyPrograms(native, temporary));
+    await provideFolder(plain, async (temporary) => {
+      await copyPrograms(native, temporary);
+      await openToAll(temporary);
+    });
     return { folder: plain, version, timescale: false, reason: error instanceof Error ? error.message : String(error) };
   }
 }
@@ -78,7 +82,10 @@ async function copyPrograms(native: string, folder: string): Promise<void> {
     await symlink(relative(dirname(target), source), path);
   }
   for (const program of await readdir(join(folder, "bin"))) await chmod(join(folder, "bin", program), 0o755);
-  // Whoever installed under a strict umask has files here that only they may read.
+}
+
+/** Whoever set this up under a strict umask made files that only they may read. */
+async function openToAll(folder: string): Promise<void> {
   await runProgram("chmod", ["-R", "a+rX", folder]);
 }
 

@@ -7,7 +7,7 @@ import { Failure, type FailureCode } from "../core/errors.ts";
 export interface FormFile<Received> {
   received: Received;
   fileName: string;
-  /** As the part's header says; "application/octet-stream" where it says nothing. */
+  /** As the part's header says; "text/plain" where it says nothing (RFC 7578, 4.4). */
   declaredType: string;
 }
 
@@ -19,7 +19,7 @@ export interface Form<Received> {
 /** Where the bytes of a form's file go. */
 export interface Sink<Received> {
   /** Consumes the stream. What it throws ends the request. */
-  receive(stream: Readable, declaredType: string): Promise<Received>;
+  receive(stream: Readable, file: { fileName: string; declaredType: string }): Promise<Received>;
   /** The form failed after all: what was received is not wanted. */
   discard(received: Received): Promise<void>;
 }
@@ -35,27 +35,33 @@ const LIMITS = {
   fieldArrayIndexLimit: 0,
 };
 
+const NESTED = /[[\]]/;
+
 /**
- * Reads a multipart form with one file in the field `fieldName`, by multer with a storage engine that hands the bytes
+ * Reads a multipart form of at most `mostBytes` with one file in the field `fieldName`, by multer with a storage engine that hands the bytes
  * to `sink` as they come; nothing is kept in memory or on a disk here.
  *
  * multer answers a failure only after reading the request to its end. Here the first thing that goes wrong rejects at
  * once; the error handler then answers and closes the connection.
  */
-export function createFormReader<Received>(fieldName: string, sink: Sink<Received>) {
+export function createFormReader<Received>(fieldName: string, mostBytes: number, sink: Sink<Received>) {
   interface Engaged extends Request {
     refuse?: (reason: unknown) => void;
+    /** The form is being parsed. */
+    begun?: boolean;
   }
   const middleware = multer({
     defParamCharset: "utf8", // latin1 by default
+    preservePath: true, // or ".." would be no name at all; the sink sees to it
     limits: LIMITS,
     storage: {
       _handleFile(req: Engaged, file, done) {
-        sink.receive(file.stream, file.mimetype).then(
+        sink.receive(file.stream, { fileName: file.originalname, declaredType: file.mimetype }).then(
           (received) => done(null, { received } as object),
           (error) => {
-            req.refuse?.(error);
-            done(error);
+            const reason = file.stream.errored ?? error; // the form broke off: it knows better why
+            req.refuse?.(reason);
+            done(reason);
           });
       },
       _removeFile(_req, file, done) {
@@ -65,22 +71,38 @@ export function createFormReader<Received>(fieldName: string, sink: Sink<Receive
       },
     },
     streamHandler(req: Engaged, busboy: NodeJS.WritableStream) {
-      const refuse = (code: FailureCode) => () => req.refuse?.(new Failure(code));
+      req.begun = true;
+      const refuse = (code: FailureCode) => req.refuse?.(new Failure(code));
       busboy.on("error", (error) => req.refuse?.(error));
-      busboy.on("filesLimit", refuse("UNEXPECTED_FIELD"));
-      busboy.on("fieldsLimit", refuse("TOO_MANY_FIELDS"));
-      busboy.on("partsLimit", refuse("TOO_MANY_FIELDS"));
+      busboy.on("filesLimit", () => refuse("UNEXPECTED_FIELD"));
+      busboy.on("fieldsLimit", () => refuse("TOO_MANY_FIELDS"));
+      busboy.on("partsLimit", () => refuse("TOO_MANY_FIELDS"));
+      busboy.on("file", (name?: string, _stream?: Readable, { filename }: { filename?: string } = {}) => {
+        if (name === undefined) refuse("MALFORMED_MULTIPART");
+        else if (filename && name !== fieldName) refuse("UNEXPECTED_FIELD");
+      });
+      busboy.on("field", (name?: string, _value?: string, { valueTruncated }: { valueTruncated?: boolean } = {}) => {
+        if (name === undefined) refuse("MALFORMED_MULTIPART");
+        else if (valueTruncated || name.length > LIMITS.fieldNameSize || NESTED.test(name)) refuse("TOO_MANY_FIELDS");
+      });
+      if (req.headers["content-length"] === undefined) countBytes(req, mostBytes, () => refuse("FILE_TOO_LARGE"));
       req.pipe(busboy);
     },
   } as multer.Options).single(fieldName);
 
   return function readForm(req: Request, res: Response): Promise<Form<Received>> {
     return new Promise((resolve, reject) => {
-      const refuse = (reason: unknown) => reject(toFailure(reason));
+      let refused = false;
+      const refuse = (reason: unknown) => {
+        refused = true;
+        reject(toFailure(reason));
+      };
       (req as Engaged).refuse = refuse;
       middleware(req, res, (error: unknown) => {
         if (error) return refuse(error);
+        if (!(req as Engaged).begun) return refuse(new Failure("MALFORMED_MULTIPART")); // no body, or a boundary multer makes nothing of
         const file = req.file as (Express.Multer.File & { received: Received }) | undefined;
+        if (refused) return void (file && sink.discard(file.received));
         resolve({
           file: file && { received: file.received, fileName: file.originalname, declaredType: file.mimetype },
           fields: (req.body ?? {}) as Record<string, unknown>,
@@ -88,6 +110,15 @@ export function createFormReader<Received>(fieldName: string, sink: Sink<Receive
       });
     });
   };
+}
+
+/** Of what is no file's bytes (an endless preamble, a part that is skipped) nobody else counts the length. */
+function countBytes(req: Request, mostBytes: number, onPast: () => void): void {
+  let sizeBytes = 0;
+  req.on("data", (chunk: Buffer) => {
+    sizeBytes += chunk.length;
+    if (sizeBytes > mostBytes) onPast();
+  });
 }
 
 const MULTER_CODES: Record<string, FailureCode> = {

@@ -4,7 +4,7 @@ import { Failure } from "../core/errors.ts";
 const MEDIA_TYPE = /^[a-z0-9][a-z0-9!#$&^_.+-]{0,126}\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/;
 const UNKNOWN = "application/octet-stream";
 /** Types whose files begin with no magic bytes; they are told by their being text. */
-const TEXTUAL = /^text\/|^application\/(json|ld\+json|geo\+json|x-ndjson|xml|javascript|yaml|toml|sql|csv)$|^application\/.*\+(json|xml)$/;
+const TEXTUAL = /^text\/|^application\/(json|ld\+json|geo\+json|x-ndjson|xml|javascript|yaml|toml|sql|csv)$|\+(json|xml)$/;
 
 /** What a file is recorded and served as: what its first bytes say, else the client, else the name's ending, else "unknown". */
 export function contentTypeOf(sniffed: string | undefined, declared: string | undefined, fileName: string): string {

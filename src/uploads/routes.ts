@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { Router, type Request, type RequestHandler, type Response } from "express";
 import { accountOf } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
@@ -5,6 +6,7 @@ import { allow, sendJson } from "../http/answer-errors.ts";
 import { createFormReader } from "../http/multipart.ts";
 import type { Accept, Receipt } from "./accept.ts";
 import { describeCounts, type CountsReader } from "./counts.ts";
+import { cleanFileName } from "./file-name.ts";
 import type { Inbox, Received } from "./inbox.ts";
 import { describeStatus, type StatusReader } from "./status.ts";
 
@@ -18,6 +20,7 @@ export interface UploadsRouterSettings {
 
 /** What a form adds to its file: boundary, part headers, the other fields. */
 const FORM_OVERHEAD_BYTES = 65_536;
+const FORM_TYPE = /^multipart\/form-data\s*(;|$)/i;
 const IDEMPOTENCY_KEY = /^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$/;
 const MOST_UPLOADER_CHARACTERS = 128;
 
@@ -25,16 +28,20 @@ export type Door = ReturnType<typeof createDoor>;
 
 /** The two ways in over plain HTTP. Both stream into the inbox and end in accept. */
 export function createDoor({ accept, inbox, limitBytes }: Pick<UploadsRouterSettings, "accept" | "inbox" | "limitBytes">) {
-  const readForm = createFormReader<Received>("file", {
-    receive: (stream, declaredType) => inbox.receive(stream, declaredType),
+  const mostFormBytes = limitBytes + FORM_OVERHEAD_BYTES;
+  const readForm = createFormReader<Received>("file", mostFormBytes, {
+    async receive(stream, { fileName, declaredType }) {
+      cleanFileName(fileName); // refused now, not after gigabytes
+      return inbox.receive(stream, declaredType);
+    },
     discard: (received) => inbox.discard(received),
   });
 
   /** A multipart form with one file in the field "file". @throws Failure; see docs/errors.md */
   async function takeForm(req: Request, res: Response): Promise<Receipt> {
-    if (!/^multipart\/form-data\b/i.test(req.headers["content-type"] ?? "")) throw new Failure("UNSUPPORTED_MEDIA_TYPE");
+    if (!FORM_TYPE.test(req.headers["content-type"] ?? "")) throw new Failure("UNSUPPORTED_MEDIA_TYPE");
     const idempotencyKey = readIdempotencyKey(req);
-    welcome(req, res, limitBytes + FORM_OVERHEAD_BYTES);
+    welcome(req, res, mostFormBytes);
     const { file, fields } = await readForm(req, res);
     if (!file) throw new Failure("FILE_REQUIRED");
     return accept.accept({
@@ -46,11 +53,12 @@ export function createDoor({ accept, inbox, limitBytes }: Pick<UploadsRouterSett
   /** The bytes as they are, the name in the address. */
   async function takeBody(req: Request<{ filename: string }>, res: Response): Promise<Receipt> {
     const idempotencyKey = readIdempotencyKey(req);
-    const uploaderId = readUploaderId(req.query.uploader_id ?? req.headers["x-uploader-id"]);
+    const uploaderId = readUploaderId(req.query.uploader_id ?? readUtf8(req.headers["x-uploader-id"]));
+    const fileName = cleanFileName(req.params.filename);
     welcome(req, res, limitBytes);
     const declaredType = req.headers["content-type"];
     const received = await inbox.receive(req, declaredType);
-    return accept.accept({ accountId: accountOf(res), received, fileName: req.params.filename, declaredType, uploaderId, idempotencyKey });
+    return accept.accept({ accountId: accountOf(res), received, fileName, declaredType, uploaderId, idempotencyKey });
   }
 
   async function orDiscard<T>(received: Received, check: () => T): Promise<T> {
@@ -109,8 +117,16 @@ function readIdempotencyKey(req: Request): string | undefined {
 
 function readUploaderId(value: unknown): string | null {
   if (value === undefined || value === "") return null;
-  if (typeof value !== "string" || /[\u0000-\u001f\u007f]/.test(value) || [...value].length > MOST_UPLOADER_CHARACTERS || !value.isWellFormed()) {
+  if (typeof value !== "string" || /\p{Cc}/u.test(value) || [...value].length > MOST_UPLOADER_CHARACTERS || !value.isWellFormed()) {
     throw new Failure("INVALID_UPLOADER_ID");
   }
   return value;
+}
+
+/** Node reads headers as latin1; what curl and browsers send in them is UTF-8. */
+function readUtf8(header: string | string[] | undefined): unknown {
+  if (typeof header !== "string") return header;
+  const bytes = Buffer.from(header, "latin1");
+  if (!isUtf8(bytes)) throw new Failure("INVALID_UPLOADER_ID");
+  return bytes.toString();
 }

@@ -117,7 +117,7 @@ function parseChunks<T>(bytes: Buffer, start: number, whole: (body: Buffer, end:
 /** Refused in our own shape, and with the status that the code has. */
 export function expectRefusal(answer: Answer, code: FailureCode): void {
   expect({ status: answer.status, code: codeOf(answer) }).toEqual({ status: FAILURES[code].status, code });
-  expect(JSON.parse(answer.text)).toEqual({ error: expect.stringMatching(/^[A-Z].*\.$/s), code, request_id: answer.headers["x-request-id"] ?? null });
+  expect(JSON.parse(answer.text)).toEqual({ error: expect.stringMatching(/^\S.*\.$/s), code, request_id: answer.headers["x-request-id"] ?? null });
   expect(answer.headers).toMatchObject({ "content-type": "application/json; charset=utf-8", "x-content-type-options": "nosniff" });
 }
 
