@@ -1,4 +1,4 @@
-import { backoffMs, pause } from "./backoff.ts";
+import { pause } from "./backoff.ts";
 import { Unavailable } from "./errors.ts";
 import type { Log } from "./log.ts";
 
@@ -8,7 +8,10 @@ export interface Job {
   runOnce: () => Promise<unknown>;
 }
 
-/** Runs a job again and again until the signal aborts, later when it fails. What it throws is logged, never lost. */
+/**
+ * Runs a job again and again until the signal aborts. What it throws is logged, never lost. A failure changes nothing
+ * of the rhythm: it is slow enough as a pause, and what was promised counts from the moment a dependency is back.
+ */
 export async function repeat({ name, everyMs, runOnce }: Job, signal: AbortSignal, log: Log): Promise<void> {
   let failures = 0;
   while (!signal.aborted) {
@@ -19,6 +22,6 @@ export async function repeat({ name, everyMs, runOnce }: Job, signal: AbortSigna
       failures++;
       log[err instanceof Unavailable ? "warn" : "error"]({ err, job: name, failures }, "a job failed and will be tried again");
     }
-    await pause(failures === 0 ? everyMs : Math.max(everyMs, backoffMs(failures, { firstMs: everyMs, mostMs: everyMs * 8 })), signal);
+    await pause(everyMs, signal);
   }
 }

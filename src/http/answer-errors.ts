@@ -29,6 +29,7 @@ export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; 
   function answer(req: Request, res: Response, failure: Failure): void {
     const requestId: string = res.locals.requestId;
     for (const header of OF_A_FILE) res.removeHeader(header);
+    if (failure.code !== "RANGE_NOT_SATISFIABLE") res.removeHeader("Content-Range");
     if (failure.status === 503) res.setHeader("Retry-After", RETRY_AFTER_SECONDS);
     closeUnlessRead(req, res);
     const { status, message, code } = failure;

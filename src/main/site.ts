@@ -15,6 +15,7 @@ import { createPagesRouter } from "../uploads/pages.ts";
 import { createDoor, createUploadsRouter } from "../uploads/routes.ts";
 import { createStatus } from "../uploads/status.ts";
 import type { Context } from "./context.ts";
+import { createOpenApiRouter } from "./openapi.ts";
 import { createHealthRouter } from "./ready.ts";
 import type { Running } from "./shutdown.ts";
 
@@ -46,6 +47,7 @@ export async function openSite(context: Context): Promise<Site> {
     trustProxyHops: config.TRUST_PROXY,
     locals: format,
     routers: [
+      createHealthRouter(context, () => ledger, () => stopping),
       (_req, res, next) => {
         if (!stopping) return next();
         res.setHeader("Connection", "close");
@@ -54,7 +56,7 @@ export async function openSite(context: Context): Promise<Site> {
       authenticate,
       createUploadsRouter({ door, statusOf, counts }),
       createFilesRouter({ files }),
-      createHealthRouter(context, () => ledger, () => stopping),
+      createOpenApiRouter(),
       createPagesRouter({ door, statusOf, counts, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
     ],
     ...createAnswerErrors(log),

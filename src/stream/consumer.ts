@@ -141,7 +141,7 @@ export function createConsumer(settings: ConsumerSettings) {
     try {
       return await read();
     } catch (error) {
-      if (!(error instanceof Error) || !/^(NOGROUP|UNBLOCKED)/.test(error.message)) throw error;
+      if (!(error instanceof Error) || !/^(NOGROUP|UNBLOCKED|ERR no such key)/.test(error.message)) throw error;
       await command(redis.xgroup("CREATE", stream, group, "0", "MKSTREAM")).catch((exists: Error) => {
         if (!exists.message.startsWith("BUSYGROUP")) throw exists;
       });

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { migrate } from "../../src/db/migrate.ts";
 import { chooseTimeSeries, openTimeSeries } from "../../src/db/time-series.ts";
 import { createLedgerUpkeep } from "../../src/uploads/retention.ts";
+import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 const DAY_MS = 86_400_000;

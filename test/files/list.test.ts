@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let world: World;

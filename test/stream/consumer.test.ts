@@ -141,3 +141,12 @@ test("the loop ends with its signal, after the batch in hand", async () => {
   await worker.leave();
   expect(await redis.xinfo("CONSUMERS", stream, "g")).toEqual([]);
 });
+
+test("housekeeping before there is a stream finds nothing to do, and later keeps the names of the living", async () => {
+  const worker = consumer("a", recorder().handle);
+  await worker.forgetDeadConsumers();
+  await append(redis, stream, { key: "k", body: "{}" });
+  await runUntilWork(worker);
+  await worker.forgetDeadConsumers();
+  expect(await redis.xinfo("CONSUMERS", stream, "g")).toHaveLength(1);
+});

@@ -16,6 +16,7 @@ import { closeRedis, openBlockingRedis, whenReady } from "../../src/stream/redis
 import { UPLOADS_GROUP } from "../../src/uploads/messages.ts";
 import { createReconcile } from "../../src/uploads/reconcile.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
+import { fetch } from "./fetch.ts";
 import { servers } from "./servers.ts";
 
 export type World = Awaited<ReturnType<typeof openWorld>>;
@@ -76,12 +77,12 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
     upload(bytes: string | Uint8Array = "hello", { name = "hello.txt", type = "text/plain", uploaderId, headers }: UploadOptions = {}) {
       const form = new FormData();
       if (uploaderId !== undefined) form.set("uploader_id", uploaderId);
-      form.set("file", new Blob([bytes as BlobPart], { type }), name);
+      form.set("file", new Blob([bytes as string], { type }), name);
       return fetch(`${site.url()}/api/upload`, { method: "POST", body: form, ...(headers && { headers }) });
     },
     /** Raw, as curl -T sends it. */
     put(name: string, bytes: string | Uint8Array, headers: Record<string, string> = {}) {
-      return fetch(`${site.url()}/api/upload/${encodeURIComponent(name)}`, { method: "PUT", body: bytes as BodyInit, headers });
+      return fetch(`${site.url()}/api/upload/${encodeURIComponent(name)}`, { method: "PUT", body: bytes as string, headers });
     },
     /** One batch of the first worker. @returns how many entries it had in hand */
     settle: () => first.runOnce(1),

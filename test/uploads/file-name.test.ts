@@ -20,7 +20,7 @@ describe("a file is known by", () => {
     ["a name with two dots", "a..b", "a..b"],
     ["its name without the blanks around it", "  a b.txt\u3000", "a b.txt"],
     ["its name without control characters", "a\u0007b\u001f\u007f.txt", "ab.txt"],
-    ["its name without line breaks", "a\r\nContent-Type: text/html\r\n\r\nb.txt", "aContent-Type: textb.txt".slice(20)],
+    ["its name without line breaks", "a\r\nX-Evil: 1\r\n\r\nb.txt", "aX-Evil: 1b.txt"],
     ["its name without C1 control characters", "a\u0085\u009bb.txt", "ab.txt"],
     ["its name without encoded control characters", "a%0d%0Ab%1B%7f.txt", "ab.txt"],
     ["its name without those that appear when one is taken out", "a%%0101b%0%1f7.txt", "ab.txt"],

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { openWorkload } from "../../src/main/workload.ts";
 import { eventually } from "../support/eventually.ts";
 import { servers } from "../support/servers.ts";
+import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let browser: Browser;
@@ -85,7 +86,7 @@ test.each(["/upload", "/dashboard", "receipt", "/nothing-here"])("%s fits a phon
   await world.settleAll();
   await page.setViewport({ width: 360, height: 740 });
   const response = (await page.goto(world.url + (path === "receipt" ? `/upload/${file_id}` : path)))!;
-  expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(360);
+  expect(await page.evaluate("document.documentElement.scrollWidth")).toBeLessThanOrEqual(360);
   if (path === "/nothing-here") {
     complaints = complaints.filter((complaint) => !complaint.includes("404"));
     expect(response.status()).toBe(404);

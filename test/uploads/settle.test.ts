@@ -3,6 +3,7 @@ import { Unavailable } from "../../src/core/errors.ts";
 import { createConsumer } from "../../src/stream/consumer.ts";
 import { UPLOADS_GROUP } from "../../src/uploads/messages.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
+import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let world: World;
