@@ -4,6 +4,7 @@
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
+import { lookup } from "node:dns/promises";
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -22,7 +23,7 @@ export async function prepare(parts) {
   checkNode();
   const release = await takeTurn();
   try {
-    installPackages();
+    await installPackages();
     for (const part of parts) build(part);
   } finally {
     release();
@@ -40,49 +41,68 @@ function checkNode() {
 async function takeTurn() {
   const lock = join(root, ".data", "set-up.lock");
   mkdirSync(dirname(lock), { recursive: true });
-  for (;;) {
+  for (let waiting = false; ; waiting = true) {
     try {
       writeFileSync(lock, String(process.pid), { flag: "wx" });
       return () => rmSync(lock, { force: true });
     } catch (error) {
       if (error.code !== "EEXIST") throw error;
       const owner = Number(existsSync(lock) ? readFileSync(lock, "utf8") : 0);
-      if (owner && !isAlive(owner)) rmSync(lock, { force: true });
-      else await new Promise((resolve) => setTimeout(resolve, 200));
+      if (owner && !isSettingUp(owner)) {
+        rmSync(lock, { force: true });
+        continue;
+      }
+      if (owner && !waiting) console.error(`• Another set-up is under way here (pid ${owner}); waiting for it …`);
+      await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }
 }
 
-function isAlive(pid) {
+/** The pid alone proves nothing: it may have been given to another program, or be that of a zombie. */
+function isSettingUp(pid) {
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error.code === "EPERM";
+    if (process.platform === "linux") return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("scripts/");
+    return process.kill(pid, 0);
+  } catch {
+    return false;
   }
 }
 
-function installPackages() {
+async function installPackages() {
   if (packagesAgree()) return;
   const startedAt = Date.now();
   console.error("• Installing npm packages …");
-  let npm = runNpm(["ci"]);
+  const registry = await findUnreachableRegistry();
+  // Without a network npm would try every package again and again; its cache may have them all.
+  const reach = registry ? ["--offline"] : [];
+  let npm = runNpm(["ci", ...reach]);
   // A lock file written where some other platforms' packages could not be seen lacks those optional entries, and
   // `npm ci` then refuses it. `npm install` takes the same versions from it and leaves it as it is.
-  if (npm.status !== 0 && /EUSAGE/.test(npm.stderr)) npm = runNpm(["install", "--no-save"]);
+  if (npm.status !== 0 && /EUSAGE/.test(npm.stderr)) npm = runNpm(["install", "--no-save", ...reach]);
   if (npm.status !== 0) {
     const reason = npm.error?.message ?? `${npm.stderr}${npm.stdout}`.trim().split("\n").slice(0, 8).join("\n");
-    fail(`The npm packages that package-lock.json lists could not be installed. npm said:\n\n${reason}\n\n`
-      + "If this machine has no network, run \"npm ci\" in this folder on one that has, with the same system and processor,\n"
-      + "and copy node_modules here; or let npm use a registry you can reach: npm config set registry <address>.");
+    fail(`The npm packages that package-lock.json lists are not installed, and npm could not install them.\n${
+      registry ? `The registry ${registry} cannot be found: is there a network? ` : ""}npm said:\n\n${reason}\n\n`
+      + "Connect this machine and run the command again; or let npm use a registry you can reach (npm config set registry <address>);\n"
+      + "or run \"npm ci\" in this folder on a machine with the same system and processor and copy node_modules here.");
   }
   console.error(`✔ npm packages installed (${seconds(startedAt)})`);
+}
+
+/** @returns the registry's host when its name cannot be looked up, unless a proxy does that for us */
+async function findUnreachableRegistry() {
+  const asked = runNpm(["config", "get", "registry", "proxy", "https-proxy"]).stdout ?? "";
+  const setting = (name) => new RegExp(`^${name}=(.*)$`, "m").exec(asked)?.[1]?.trim();
+  const address = setting("registry");
+  if (!address || ["proxy", "https-proxy"].some((name) => !["null", "", undefined].includes(setting(name)))) return undefined;
+  const { hostname } = new URL(address);
+  return lookup(hostname).then(() => undefined, () => hostname);
 }
 
 function runNpm(args) {
   // Development packages include the compiler, which even a production host needs when it starts from source.
   const always = ["--include=dev", "--include=optional", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error",
-    // npm waits 10 s and 60 s between tries; without a network that is a long silence.
+    // npm waits 10 s and 60 s between tries; on a bad network that is a long silence.
     "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"];
   return spawnSync("npm", [...args, ...always], { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 }

@@ -30,6 +30,7 @@ export interface PostgresOptions {
 export async function startPostgres(programs: PostgresPrograms, options: PostgresOptions): Promise<PostgresServer> {
   const { account, data } = await prepareFolders(programs, options.folder);
   const password = await providePassword(join(options.folder, "password"));
+  await rememberTimescale(programs, options.folder);
   await initialise(programs, account, data, password);
   const deadline = Date.now() + LOCK_TIMEOUT_MS;
   for (;;) {
@@ -110,6 +111,14 @@ async function prepareFolders(programs: PostgresPrograms, folder: string): Promi
     if (!isLink) await symlink(join(elsewhere, "data"), data);
     return { account: chooseAccount([elsewhere, programs.folder]), data: join(elsewhere, "data") };
   }
+}
+
+/** A hypertable cannot be read without the library that made it, which a machine may have lost since. */
+async function rememberTimescale(programs: PostgresPrograms, folder: string): Promise<void> {
+  const mark = join(folder, "timescale");
+  if (programs.timescale) return writeFile(mark, "");
+  if (!(await readdir(folder)).includes("timescale")) return;
+  throw new Error(`The data in ${folder} was made with TimescaleDB, which cannot be had now. ${programs.reason}`);
 }
 
 async function providePassword(file: string): Promise<string> {

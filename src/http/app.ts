@@ -31,8 +31,8 @@ export function createApp(settings: AppSettings): Express {
   Object.assign(app.locals, settings.locals);
 
   app.use(nameRequest);
+  for (const router of settings.routers) app.use(router); // the door first: what stands before it, every upload pays
   app.use("/assets", onlyReading, express.static(settings.publicFolder, { maxAge: ASSETS_MAX_AGE_MS, index: false, redirect: false }));
-  for (const router of settings.routers) app.use(router);
   app.use(settings.answerNotFound);
   app.use(settings.answerError);
   return app;

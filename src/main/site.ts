@@ -47,15 +47,15 @@ export async function openSite(context: Context): Promise<Site> {
     trustProxyHops: config.TRUST_PROXY,
     locals: format,
     routers: [
-      createHealthRouter(context, () => ledger, () => stopping),
-      (_req, res, next) => {
-        if (!stopping) return next();
+      (req, res, next) => {
+        if (!stopping || req.path === "/ready" || req.path === "/health") return next();
         res.setHeader("Connection", "close");
         throw new Failure("SHUTTING_DOWN");
       },
       authenticate,
       createUploadsRouter({ door, statusOf, counts }),
       createFilesRouter({ files }),
+      createHealthRouter(context, () => ledger, () => stopping),
       createOpenApiRouter(),
       createPagesRouter({ door, statusOf, counts, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
     ],

@@ -1,5 +1,6 @@
 import { createHash, hash } from "node:crypto";
 import { fileTypeFromBuffer } from "file-type";
+import { mayHaveMagic } from "./magic.ts";
 
 /** Counts and hashes bytes as they pass; costs what sha256 costs. */
 export function createMeasure() {
@@ -37,7 +38,7 @@ const SNIFFED_BYTES = 4_100;
  */
 export async function sniffType(head: Uint8Array): Promise<string | undefined> {
   const bytes = head.subarray(0, SNIFFED_BYTES);
-  if (isPlainText(bytes)) return undefined;
+  if (!mayHaveMagic(bytes) || isPlainText(bytes)) return undefined;
   if (startsWith(bytes, [0x1f, 0x8b, 0x08])) return "application/gzip"; // file-type's answer too, whatever is inside
   try {
     const found = await fileTypeFromBuffer(bytes);

@@ -132,20 +132,19 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
   async function answered<T>(write: () => Promise<T>): Promise<T> {
     assertUsable();
     const result = write();
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
         unanswered += 1;
         const settled = () => void (unanswered -= 1);
         result.then(settled, settled);
         reject(new Unanswered(`a write was not answered within ${answerWithinMs} ms`));
       }, answerWithinMs);
+      const done = <Value>(settle: (value: Value) => void) => (value: Value) => {
+        clearTimeout(timer);
+        settle(value);
+      };
+      result.then(done(resolve), done(reject));
     });
-    try {
-      return await Promise.race([result, late]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 
   function assertUsable(): void {

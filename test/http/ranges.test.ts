@@ -22,7 +22,7 @@ describe.each([
   const etag = `"${sha256(bytes)}"`;
   let id: string;
   beforeAll(async () => {
-    const response = await world.put("Übung \"1\".bin", bytes, { "Content-Type": "application/x-thing" });
+    const response = await world.put('東京 "1".bin', bytes, { "Content-Type": "application/x-thing" });
     id = ((await response.json()) as { file_id: string }).file_id;
     if (settled) await world.settleAll();
   });
@@ -31,8 +31,8 @@ describe.each([
   const get = (headers: Record<string, string> = {}, method = "GET") =>
     ask(world.url, `${method} /api/files/${id} HTTP/1.1\r\nHost: x\r\n${Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join("")}\r\n`, method);
 
-    const ofADownload = () => ({
-    "content-type": "application/x-thing", "content-disposition": "attachment; filename=\"?bung \\\"1\\\".bin\"; filename*=UTF-8''%C3%9Cbung%20%221%22.bin",
+  const ofADownload = () => ({
+    "content-type": "application/x-thing", "content-disposition": "attachment; filename=\"?? \\\"1\\\".bin\"; filename*=UTF-8''%E6%9D%B1%E4%BA%AC%20%221%22.bin",
     "x-content-type-options": "nosniff", "content-security-policy": "sandbox; default-src 'none'", "cross-origin-resource-policy": "same-origin",
     "accept-ranges": "bytes", etag, "cache-control": "private, no-cache", "last-modified": expect.stringMatching(/GMT$/),
   });
@@ -129,13 +129,28 @@ describe.each([
     expect([answer.status, answer.headers["content-type"]]).toEqual([200, "application/json; charset=utf-8"]);
     expect(answer.headers).not.toHaveProperty("content-disposition");
     expect(JSON.parse(answer.text)).toEqual({
-      id, name: 'Übung "1".bin', size, sha256: sha256(bytes), content_type: "application/x-thing", uploader_id: null, event_time: expect.stringMatching(/Z$/),
+      id, name: '東京 "1".bin', size, sha256: sha256(bytes), content_type: "application/x-thing", uploader_id: null, event_time: expect.stringMatching(/Z$/),
       stored_at: settled ? expect.stringMatching(/Z$/) : null, url: `/api/files/${id}`, status_url: `/api/files/${id}/status`,
     });
   });
 
   test.each([["*/*"], ["text/html,application/xhtml+xml,*/*;q=0.8"], ["text/html, application/json"], [""]])("come to those who accept %s", async (accept) => {
     expect((await get({ Accept: accept })).headers["content-type"]).toBe("application/x-thing");
+  });
+});
+
+describe("the name of a download", () => {
+  test.each([
+    ["plain", "a b.txt", 'attachment; filename="a b.txt"'],
+    ["with quotes", 'a"b\\.txt'.replace("\\", ""), 'attachment; filename="a\\"b.txt"'],
+    ["with accents: both as ASCII and as it is", "Übung.txt", "attachment; filename=\"?bung.txt\"; filename*=UTF-8''%C3%9Cbung.txt"],
+    ["with emoji", "🚀.txt", "attachment; filename=\"?.txt\"; filename*=UTF-8''%F0%9F%9A%80.txt"],
+    ["that looks encoded", "a%20b.txt", "attachment; filename=\"a%20b.txt\"; filename*=UTF-8''a%2520b.txt"],
+  ])("%s", async (_what, name, disposition) => {
+    const { file_id } = (await (await world.put(name, "hello")).json()) as { file_id: string };
+    const answer = await ask(world.url, `GET /api/files/${file_id} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    expect(answer.headers["content-disposition"]).toBe(disposition);
+    await world.settleAll();
   });
 });
 

@@ -150,6 +150,7 @@ describe("a form with something wrong in it is refused", () => {
     ["a thousand levels of nesting", field("a" + "[b]".repeat(1_000), "x") + file() + end, "TOO_MANY_FIELDS"],
     ["the list item a[999999]", field("a[999999]", "x") + file() + end, "TOO_MANY_FIELDS"],
     ["the list a[]", field("a[]", "x") + file() + end, "TOO_MANY_FIELDS"],
+    ["the name a], behind a large file", file(LARGE) + field("a]", "x") + end, "TOO_MANY_FIELDS"],
     ["a[__proto__][x]", field("a[__proto__][x]", "x") + file() + end, "TOO_MANY_FIELDS"],
     ["__proto__[x]", field("__proto__[x]", "x") + file(LARGE) + end, "TOO_MANY_FIELDS"],
     ["an uploader_id of 129 characters", field("uploader_id", "u".repeat(129)) + file() + end, "INVALID_UPLOADER_ID"],
