@@ -67,7 +67,7 @@ async function sendBytes(req: Request, res: Response, file: ServableFile): Promi
   }
   res.setHeader("Last-Modified", file.eventTime.toUTCString());
   res.setHeader("Content-Type", file.contentType);
-  res.setHeader("Content-Disposition", contentDisposition(file.name, { type: "attachment" }));
+  res.setHeader("Content-Disposition", contentDisposition(file.name, { type: "attachment", fallback: asciiOf(file.name) }));
   res.setHeader("Content-Security-Policy", "sandbox; default-src 'none'");
   res.setHeader("Cross-Origin-Resource-Policy", "same-origin");
 
@@ -86,18 +86,30 @@ async function sendBytes(req: Request, res: Response, file: ServableFile): Promi
   });
 }
 
-/** One range as asked for; undefined means the whole file (no range, several of them, or one that makes no sense). */
-function wantedRange(req: Request, res: Response, file: ServableFile, etag: string): { start: number; end: number } | undefined {
+/** "first-last", "first-" or "-count". */
+const RANGE = /^bytes=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*$/i;
+
+/**
+ * The one range that is asked for. Undefined: the whole file, as for several ranges or a senseless one, or for HEAD,
+ * which knows no ranges (RFC 9110, 14.2).
+ * @throws Failure RANGE_NOT_SATISFIABLE
+ */
+function wantedRange(req: Request, res: Response, { sizeBytes }: ServableFile, etag: string): { start: number; end: number } | undefined {
   const ifRange = req.headers["if-range"];
-  if (req.headers.range === undefined || (ifRange !== undefined && ifRange !== etag)) return undefined;
-  const ranges = req.range(file.sizeBytes);
-  if (ranges === -1) {
-    for (const header of ["Content-Type", "Content-Disposition", "ETag", "Last-Modified"]) res.removeHeader(header);
-    res.setHeader("Content-Range", `bytes */${file.sizeBytes}`);
-    throw new Failure("RANGE_NOT_SATISFIABLE");
-  }
-  if (ranges === -2 || ranges === undefined || ranges.type !== "bytes" || ranges.length !== 1) return undefined;
-  return ranges[0];
+  const asked = RANGE.exec(req.headers.range ?? "");
+  if (!asked || req.method !== "GET" || (ifRange !== undefined && ifRange !== etag)) return undefined;
+  const [, first, last, count] = asked;
+  if (first !== undefined && last && Number(last) < Number(first)) return undefined;
+  const start = first !== undefined ? Number(first) : Math.max(0, sizeBytes - Number(count));
+  const end = Math.min(last ? Number(last) : Infinity, sizeBytes - 1);
+  if (start <= end) return { start, end };
+  res.setHeader("Content-Range", `bytes */${sizeBytes}`);
+  throw new Failure("RANGE_NOT_SATISFIABLE");
+}
+
+/** For clients that do not read filename*: raw latin1, which the package would send, is read as UTF-8 by most of them. */
+function asciiOf(name: string): string {
+  return name.replace(/[^ -~]/gu, "?");
 }
 
 function matches(header: string | undefined, etag: string): boolean {

@@ -1,4 +1,4 @@
-import express, { type Express, type ErrorRequestHandler, type RequestHandler } from "express";
+import express, { type Express, type ErrorRequestHandler, type Request, type RequestHandler } from "express";
 import { Failure } from "../core/errors.ts";
 import { nonce } from "../core/ids.ts";
 import { allow } from "./answer-errors.ts";
@@ -46,12 +46,21 @@ const nameRequest: RequestHandler = (req, res, next) => {
   res.locals.requestId = `${processNonce}-${(++requestCount).toString(36)}`;
   res.setHeader("X-Request-Id", res.locals.requestId);
   res.setHeader("X-Content-Type-Options", "nosniff");
-  if (req.headers.host === undefined && req.httpVersion === "1.1") {
+  const fault = faultOf(req);
+  if (fault) {
     res.setHeader("Connection", "close");
-    throw new Failure("MALFORMED_REQUEST", "The request has no Host header.");
+    throw new Failure("MALFORMED_REQUEST", fault);
   }
   next();
 };
+
+/** What Node's parser lets pass, and nobody should guess at. */
+function faultOf({ headers, httpVersion }: Request): string | undefined {
+  if (headers.host === undefined && httpVersion === "1.1") return "The request has no Host header.";
+  const coding = headers["transfer-encoding"];
+  if (coding !== undefined && coding.toLowerCase() !== "chunked") return "The only Transfer-Encoding that is understood is chunked.";
+  return undefined;
+}
 
 const refuseWriting = allow("GET", "HEAD");
 const onlyReading: RequestHandler = (req, res, next) => (req.method === "GET" || req.method === "HEAD" ? next() : refuseWriting(req, res, next));

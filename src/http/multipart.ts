@@ -1,4 +1,4 @@
-import type { Readable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import type { Request, Response } from "express";
 import multer, { MulterError } from "multer";
 import { Failure, type FailureCode } from "../core/errors.ts";
@@ -38,8 +38,8 @@ const LIMITS = {
 const NESTED = /[[\]]/;
 
 /**
- * Reads a multipart form of at most `mostBytes` with one file in the field `fieldName`, by multer with a storage engine that hands the bytes
- * to `sink` as they come; nothing is kept in memory or on a disk here.
+ * Reads a multipart form of at most `mostBytes` with one file in the field `fieldName`, by multer with a storage engine
+ * that hands the bytes to `sink` as they come; nothing is kept in memory or on a disk here.
  *
  * multer answers a failure only after reading the request to its end. Here the first thing that goes wrong rejects at
  * once; the error handler then answers and closes the connection.
@@ -47,8 +47,8 @@ const NESTED = /[[\]]/;
 export function createFormReader<Received>(fieldName: string, mostBytes: number, sink: Sink<Received>) {
   interface Engaged extends Request {
     refuse?: (reason: unknown) => void;
-    /** The form is being parsed. */
-    begun?: boolean;
+    /** busboy, once it has begun. */
+    parser?: Writable;
   }
   const middleware = multer({
     defParamCharset: "utf8", // latin1 by default
@@ -70,8 +70,8 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
         sink.discard(received).then(() => done(null), done);
       },
     },
-    streamHandler(req: Engaged, busboy: NodeJS.WritableStream) {
-      req.begun = true;
+    streamHandler(req: Engaged, busboy: Writable) {
+      req.parser = busboy;
       const refuse = (code: FailureCode) => req.refuse?.(new Failure(code));
       busboy.on("error", (error) => req.refuse?.(error));
       busboy.on("filesLimit", () => refuse("UNEXPECTED_FIELD"));
@@ -92,15 +92,20 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
 
   return function readForm(req: Request, res: Response): Promise<Form<Received>> {
     return new Promise((resolve, reject) => {
+      const engaged: Engaged = req;
       let refused = false;
       const refuse = (reason: unknown) => {
+        if (refused) return;
         refused = true;
-        reject(toFailure(reason));
+        const failure = toFailure(reason);
+        reject(failure);
+        // The rest of the form may never come: multer has to know, or what was received stays. Not amid its parsing.
+        process.nextTick(() => engaged.parser?.destroy(failure));
       };
-      (req as Engaged).refuse = refuse;
+      engaged.refuse = refuse;
       middleware(req, res, (error: unknown) => {
         if (error) return refuse(error);
-        if (!(req as Engaged).begun) return refuse(new Failure("MALFORMED_MULTIPART")); // no body, or a boundary multer makes nothing of
+        if (!engaged.parser) return refuse(new Failure("MALFORMED_MULTIPART")); // no body, or a boundary multer makes nothing of
         const file = req.file as (Express.Multer.File & { received: Received }) | undefined;
         if (refused) return void (file && sink.discard(file.received));
         resolve({
@@ -131,8 +136,8 @@ const MULTER_CODES: Record<string, FailureCode> = {
 /** busboy's complaints are plain Errors; these are all the sentences of busboy 1.6 and of multer's own clean-up. */
 const MALFORMED = /^(Unexpected end of (form|file)|Malformed part header|Malformed content type|Multipart: Boundary not found|Missing Content-Type|Unsupported content type|Request (aborted|closed|error)|aborted)/;
 
-function toFailure(reason: unknown): unknown {
+function toFailure(reason: unknown): Error {
   if (reason instanceof MulterError) return new Failure(MULTER_CODES[reason.code] ?? "TOO_MANY_FIELDS", undefined, { cause: reason });
   if (reason instanceof Error && MALFORMED.test(reason.message)) return new Failure("MALFORMED_MULTIPART", undefined, { cause: reason });
-  return reason;
+  return reason instanceof Error ? reason : new Error("a form failed", { cause: reason });
 }

@@ -12,7 +12,6 @@ import { createInbox } from "../uploads/inbox.ts";
 import { UPLOADS_STREAM } from "../uploads/messages.ts";
 import { createUnsettled } from "../uploads/status.ts";
 
-const COMMAND_TIMEOUT_MS = 500; // the budget an upload gives to Redis before it is acknowledged without
 const FIRST_CONNECT_MS = 1_500;
 const MANIFEST_BYTES = 16_384; // room for a manifest beside a small upload's bytes, in one record
 
@@ -22,7 +21,7 @@ export type Context = Awaited<ReturnType<typeof openContext>>;
 export async function openContext({ config, log, clock }: { config: Config; log: Log; clock: Clock }) {
   const name = `${hostname()}-${process.pid}-${randomBytes(3).toString("hex")}`;
   const db = openDb({ uri: config.PG_URI, poolSize: config.PG_POOL_SIZE, name: `connectstorm ${name}`.slice(0, 63), log });
-  const redis = openRedis({ url: config.REDIS_URL, commandTimeoutMs: COMMAND_TIMEOUT_MS, log });
+  const redis = openRedis({ url: config.REDIS_URL, commandTimeoutMs: config.REDIS_TIMEOUT_MS, log });
   const inboxStore = await openObjectStore({ ...placeOf(config, config.INBOX === "s3", config.INBOX_DIR, "inbox/", MANIFEST_BYTES), dependency: "inbox" });
   const storage = await openObjectStore({ ...placeOf(config, config.STORAGE_MODE === "s3", config.STORAGE_DIR, "", 0), dependency: "storage" });
   const inbox = createInbox({

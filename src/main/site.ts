@@ -48,8 +48,9 @@ export async function openSite(context: Context): Promise<Site> {
     locals: format,
     routers: [
       (req, res, next) => {
-        if (!stopping || req.path === "/ready" || req.path === "/health") return next();
-        res.setHeader("Connection", "close");
+        if (!stopping) return next();
+        res.setHeader("Connection", "close"); // a kept-alive connection in use would keep the server from closing
+        if (req.path === "/ready" || req.path === "/health") return next();
         throw new Failure("SHUTTING_DOWN");
       },
       authenticate,

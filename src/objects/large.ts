@@ -36,11 +36,10 @@ export function openLargeFiles(folder: string, { space, trouble }: { space: Spac
       let sizeBytes: number;
       try {
         sizeBytes = await writeChunks(fd, chunks);
-        await disk(fdatasyncAsync(fd));
+        await disk(Promise.all([fdatasyncAsync(fd), flushFolder(dirname(path))]));
       } finally {
         await disk(closeAsync(fd));
       }
-      await disk(flushFolder(dirname(path)));
       return { file, sizeBytes };
     } catch (error) {
       await remove([file]);

@@ -34,23 +34,71 @@ export function collectUpTo(source: Readable, mostBytes: number): Promise<{ chun
   });
 }
 
+const PAUSE_ABOVE_BYTES = 1_048_576; // of chunks that nobody has taken yet
+
 /**
- * The head that was collected and all that follows, measured on the way.
- * @throws Failure FILE_TOO_LARGE past the limit, MALFORMED_REQUEST when the stream breaks off before its end
+ * The head that was collected and all that follows, measured as it comes. A queue filled by the stream's events: the
+ * stream's own iterator copies what it has buffered and costs several times as much for each chunk.
+ * Breaking off leaves the stream paused, not destroyed: the answer still has to go out over the request's socket.
+ * @throws (from next) Failure FILE_TOO_LARGE past the limit, MALFORMED_REQUEST when the stream breaks off before its end
  */
-export async function* restOf(head: Buffer, source: Readable, measure: Measure, limitBytes: number): AsyncGenerator<Buffer> {
+export function restOf(head: Buffer, source: Readable, measure: Measure, limitBytes: number): AsyncIterableIterator<Buffer> {
   measure.update(head);
-  yield head;
-  // Breaking off must not destroy the source: the answer still has to go out over the request's socket.
-  try {
-    for await (const chunk of source.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      measure.update(chunk);
-      if (measure.sizeBytes > limitBytes) throw new Failure("FILE_TOO_LARGE");
-      yield chunk;
+  let queue: Buffer[] = [head];
+  let queuedBytes = head.length;
+  let taken = 0;
+  let end: { failure?: Failure } | undefined;
+  let wake: (() => void) | undefined;
+
+  const finish = (failure?: Failure) => {
+    end ??= failure ? { failure } : {};
+    source.off("data", onData).off("end", onEnd).off("error", onFail).off("close", onFail);
+    wake?.();
+  };
+  const onData = (chunk: Buffer) => {
+    measure.update(chunk);
+    if (measure.sizeBytes > limitBytes) {
+      source.pause();
+      return finish(new Failure("FILE_TOO_LARGE"));
     }
-  } catch (error) {
-    throw error instanceof Failure ? error : brokenOff(error);
+    queue.push(chunk);
+    queuedBytes += chunk.length;
+    if (queuedBytes > PAUSE_ABOVE_BYTES) source.pause();
+    wake?.();
+  };
+  const onEnd = () => finish();
+  const onFail = (error?: Error) => finish(brokenOff(error));
+  if (source.readableEnded) finish(); // pausing on the very last chunk does not hold the end back
+  else if (source.destroyed) onFail(source.errored ?? undefined);
+  else source.on("end", onEnd).on("error", onFail).on("close", onFail).on("data", onData).resume();
+
+  async function next(): Promise<IteratorResult<Buffer>> {
+    while (taken === queue.length) {
+      if (end?.failure) throw end.failure;
+      if (end) return { done: true, value: undefined };
+      [queue, taken] = [[], 0];
+      if (source.isPaused()) source.resume();
+      await new Promise<void>((resolve) => (wake = resolve));
+      wake = undefined;
+    }
+    if (end?.failure) throw end.failure; // what is still queued belongs to nothing
+    const chunk = queue[taken]!;
+    taken++;
+    queuedBytes -= chunk.length;
+    return { done: false, value: chunk };
   }
+
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    next,
+    async return() {
+      source.pause();
+      finish();
+      return { done: true, value: undefined };
+    },
+  };
 }
 
 /** The client went away, or did not send what it said it would. */

@@ -24,7 +24,9 @@ const RECENT_FILES = 10;
 export function createPagesRouter({ door, statusOf, counts, files, limitBytes, allowedTypes }: PagesSettings): Router {
   const router = Router();
 
-  router.get("/", (_req, res) => res.redirect(302, "/upload"));
+  router.route("/")
+    .get((_req, res) => res.redirect(302, "/upload"))
+    .all(allow("GET", "HEAD"));
 
   router.route("/upload")
     .get(pageHeaders, (req, res) => {

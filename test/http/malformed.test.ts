@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
 import { openWorld, type World } from "../support/world.ts";
 import { ask, connectRaw, expectRefusal, inboxOf } from "./raw.ts";
 
@@ -43,6 +44,7 @@ describe("a request that is not HTTP, or could be read in two ways, is refused",
     ["an empty Content-Length", put(["Content-Length: "], "hello")],
     ["a Content-Length beyond 64 bits", put(["Content-Length: 99999999999999999999"], "hello")],
     ["a Transfer-Encoding nobody knows", put(["Transfer-Encoding: xchunked"], "5\r\nhello\r\n0\r\n\r\n")],
+    ["a Transfer-Encoding that would have to be undone", put(["Transfer-Encoding: gzip, chunked"], "5\r\nhello\r\n0\r\n\r\n")],
     ["a Transfer-Encoding that does not end in chunked", put(["Transfer-Encoding: chunked, gzip"], "5\r\nhello\r\n0\r\n\r\n")],
     ["a Transfer-Encoding twice", put(["Transfer-Encoding: chunked", "Transfer-Encoding: identity"], "5\r\nhello\r\n0\r\n\r\n")],
     ["a chunk size that is no number", put(["Transfer-Encoding: chunked"], "zz\r\nhello\r\n0\r\n\r\n")],
@@ -97,8 +99,7 @@ describe("a request that is not HTTP, or could be read in two ways, is refused",
     void connection.send(put(["Content-Length: 5"], "hello") + request("N@NSENSE"));
     expect([202, 400]).toContain((await connection.answer()).status);
     await connection.closed;
-    await world.settleAll();
-    expect(await inboxOf(world)).toEqual([]);
+    await eventually(() => world.settleAll().then(() => inboxOf(world)), []); // accepted it may be all the same
   });
 });
 

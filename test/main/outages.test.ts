@@ -13,7 +13,7 @@ describe("without Redis", () => {
   let redis: Proxy;
   beforeEach(async () => {
     redis = await throughFaultProxy(servers.redisUrl());
-    world = await openWorld({ REDIS_URL: redis.url, RECONCILE_SECONDS: "1" });
+    world = await openWorld({ REDIS_URL: redis.url, REDIS_TIMEOUT_MS: "500", RECONCILE_SECONDS: "1" });
   });
   afterEach(async () => {
     redis.set({});

@@ -33,7 +33,7 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
   const bucket = settings.INBOX === "s3" || settings.STORAGE_MODE === "s3" ? await createBucket(id) : undefined;
   const env = {
     NODE_ENV: "test", PORT: "0", LOG_LEVEL: "silent",
-    REDIS_URL: servers.redisUrl(), REDIS_PREFIX: `${id}:`, PG_URI: withHost(database.uri, databaseHost), PG_POOL_SIZE: "5",
+    REDIS_URL: servers.redisUrl(), REDIS_PREFIX: `${id}:`, REDIS_TIMEOUT_MS: "10000", PG_URI: withHost(database.uri, databaseHost), PG_POOL_SIZE: "5",
     INBOX_DIR: join(folder, "inbox"), STORAGE_DIR: join(folder, "storage"),
     CLAIM_IDLE_SECONDS: "1", RETRY_SECONDS: "0", RECONCILE_AGE_SECONDS: "1",
     ...bucket?.settings, ...settings,

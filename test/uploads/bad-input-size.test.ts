@@ -124,6 +124,7 @@ describe.each([
       ["a second file", post("Transfer-Encoding: chunked"), `${FILE}hello\r\n${FILE}`, "UNEXPECTED_FIELD"],
       ["a file whose name is none", post("Transfer-Encoding: chunked"), FILE.replace("a.bin", ".."), "INVALID_FILE_NAME"],
       ["a file behind a field that is too long", post("Transfer-Encoding: chunked"), `${part('Content-Disposition: form-data; name="note"')}${"x".repeat(3_000)}\r\n${FILE}`, "TOO_MANY_FIELDS"],
+      ["what follows a large file and a field of a bad name", post("Transfer-Encoding: chunked"), `${FILE}${"x".repeat(50_000)}\r\n${part('Content-Disposition: form-data; name="a]"')}v\r\n${part("X: y")}`, "TOO_MANY_FIELDS"],
       ["a form of too large a length", post("Content-Length: 5000000000"), FILE, "FILE_TOO_LARGE"],
       ["a body at an address there is nothing at", put("Transfer-Encoding: chunked").replace("/api/upload", "/api/nothing"), "", "NOT_FOUND"],
       ["a body of a method that is not taken", put("Transfer-Encoding: chunked").replace("PUT", "DELETE"), "", "METHOD_NOT_ALLOWED"],
