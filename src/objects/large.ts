@@ -1,17 +1,18 @@
 import { createHash, randomUUID } from "node:crypto";
-import { close, fdatasync, mkdirSync, open as openFile, read as readFile, write, writev } from "node:fs";
+import { close, fdatasync, mkdirSync, open as openFile, read as readFile, write } from "node:fs";
 import { link, mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { promisify } from "node:util";
+import { passGarbage } from "../core/young-garbage.ts";
 import type { Space } from "./space.ts";
 import type { Trouble } from "./trouble.ts";
 
 const [openAsync, closeAsync, fdatasyncAsync] = [promisify(openFile), promisify(close), promisify(fdatasync)];
-const [readAsync, writeAsync, writevAsync] = [promisify(readFile), promisify(write), promisify(writev)];
+const [readAsync, writeAsync] = [promisify(readFile), promisify(write)];
 
-/** Chunks are gathered to this much before one write; more gains nothing, less costs a trip to the thread pool each. */
-const WRITE_BYTES = 256 * 1024;
+/** One write; less costs a trip to the thread pool each, more gains nothing. */
+const WRITE_BYTES = 512 * 1024;
 const READ_BYTES = 512 * 1024;
 
 /** Where link(2) is not possible; ENOENT: the file was removed or replaced in this moment. */
@@ -47,32 +48,39 @@ export function openLargeFiles(folder: string, { space, trouble }: { space: Spac
     }
   }
 
-  /** One write is under way while the next chunks are gathered: at most two times WRITE_BYTES and a chunk in memory. */
+  /**
+   * One write is under way while the next buffer is filled. Chunks are copied, so that each of them is garbage while it
+   * is young: kept until they are written they outlive two collections, and V8 marks its whole heap to get rid of them.
+   */
   async function writeChunks(fd: number, chunks: AsyncIterable<Uint8Array>): Promise<number> {
     let sizeBytes = 0;
-    let gathered: Uint8Array[] = [];
-    let gatheredBytes = 0;
+    let [filling, writing] = [takeBuffer(), takeBuffer()];
+    let filled = 0;
     let underWay: Promise<void> = Promise.resolve();
 
     async function flush(): Promise<void> {
       await underWay;
-      await disk(() => space.take(gatheredBytes));
-      underWay = disk(writeAll(fd, gathered, sizeBytes));
+      await disk(() => space.take(filled));
+      underWay = disk(writeAll(fd, filling.subarray(0, filled), sizeBytes));
       underWay.catch(() => {}); // awaited later; the body may throw before that
-      sizeBytes += gatheredBytes;
-      [gathered, gatheredBytes] = [[], 0];
+      sizeBytes += filled;
+      [filling, writing, filled] = [writing, filling, 0];
     }
 
     try {
       for await (const chunk of chunks) {
-        if (chunk.length === 0) continue;
-        gathered.push(chunk);
-        gatheredBytes += chunk.length;
-        if (gatheredBytes >= WRITE_BYTES) await flush();
+        for (let at = 0; at < chunk.length; ) {
+          const length = Math.min(chunk.length - at, WRITE_BYTES - filled);
+          filling.set(length === chunk.length ? chunk : chunk.subarray(at, at + length), filled);
+          filled += length;
+          at += length;
+          if (filled === WRITE_BYTES) await flush();
+        }
       }
-      if (gatheredBytes > 0) await flush();
+      if (filled > 0) await flush();
     } finally {
-      await underWay.catch(() => {}); // the descriptor must not be closed, and used by another, under a write
+      await underWay.catch(() => {}); // neither descriptor nor buffers may be another's under a write
+      giveBack(filling, writing);
     }
     await underWay;
     return sizeBytes;
@@ -104,6 +112,7 @@ export function openLargeFiles(folder: string, { space, trouble }: { space: Spac
       const { bytesRead } = await readAsync(fd, chunk, 0, chunk.length, at);
       if (bytesRead === 0) throw new Error("a stored file is shorter than its record says");
       at += bytesRead;
+      passGarbage(bytesRead);
       stream.push(chunk.subarray(0, bytesRead));
       if (at > end) stream.push(null);
     }
@@ -158,27 +167,26 @@ export function openLargeFiles(folder: string, { space, trouble }: { space: Spac
 export type LargeFiles = ReturnType<typeof openLargeFiles>;
 
 /** One system call if it can be; a write may take less than it was given (a nearly full disk, over 2 GiB). */
-async function writeAll(fd: number, chunks: Uint8Array[], position: number): Promise<void> {
-  let rest = chunks;
-  let at = position;
-  while (rest.length > 0) {
-    const [only] = rest;
-    const { bytesWritten } =
-      rest.length === 1 && only ? await writeAsync(fd, only, 0, only.length, at) : await writevAsync(fd, rest, at);
+async function writeAll(fd: number, bytes: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    const { bytesWritten } = await writeAsync(fd, bytes, at, bytes.length - at, position + at);
     if (bytesWritten === 0) throw Object.assign(new Error("nothing could be written"), { code: "EIO" });
     at += bytesWritten;
-    rest = after(rest, bytesWritten);
   }
 }
 
-function after(chunks: Uint8Array[], bytes: number): Uint8Array[] {
-  let skip = bytes;
-  for (const [i, chunk] of chunks.entries()) {
-    if (skip < chunk.length) return [chunk.subarray(skip), ...chunks.slice(i + 1)];
-    skip -= chunk.length;
-  }
-  return [];
+/** Buffers of writers that are done, for the next ones. */
+const spareBuffers: Buffer[] = [];
+const MOST_SPARE_BUFFERS = 16;
+
+function takeBuffer(): Buffer {
+  return spareBuffers.pop() ?? Buffer.allocUnsafeSlow(WRITE_BYTES);
 }
+
+function giveBack(...buffers: Buffer[]): void {
+  spareBuffers.push(...buffers.slice(0, Math.max(0, MOST_SPARE_BUFFERS - spareBuffers.length)));
+}
+
 
 async function flushFolder(path: string): Promise<void> {
   const folder = await open(path, "r");

@@ -1,5 +1,6 @@
 import { createHash, hash } from "node:crypto";
 import { fileTypeFromBuffer } from "file-type";
+import { passGarbage } from "../core/young-garbage.ts";
 import { mayHaveMagic } from "./magic.ts";
 
 /** Counts and hashes bytes as they pass; costs what sha256 costs. */
@@ -10,6 +11,7 @@ export function createMeasure() {
     update(chunk: Uint8Array): void {
       sha256.update(chunk);
       sizeBytes += chunk.length;
+      passGarbage(chunk.length);
     },
     get sizeBytes(): number {
       return sizeBytes;

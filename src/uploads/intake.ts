@@ -34,7 +34,8 @@ export function collectUpTo(source: Readable, mostBytes: number): Promise<{ chun
   });
 }
 
-const PAUSE_ABOVE_BYTES = 1_048_576; // of chunks that nobody has taken yet
+const PAUSE_ABOVE_BYTES = 262_144; // of chunks that nobody has taken yet
+const RESUME_BELOW_BYTES = 131_072; // and not at zero, so that the writer never waits for the socket to start again
 
 /**
  * The head that was collected and all that follows, measured as it comes. A queue filled by the stream's events: the
@@ -77,7 +78,6 @@ export function restOf(head: Buffer, source: Readable, measure: Measure, limitBy
       if (end?.failure) throw end.failure;
       if (end) return { done: true, value: undefined };
       [queue, taken] = [[], 0];
-      if (source.isPaused()) source.resume();
       await new Promise<void>((resolve) => (wake = resolve));
       wake = undefined;
     }
@@ -85,6 +85,7 @@ export function restOf(head: Buffer, source: Readable, measure: Measure, limitBy
     const chunk = queue[taken]!;
     taken++;
     queuedBytes -= chunk.length;
+    if (queuedBytes < RESUME_BELOW_BYTES && !end && source.isPaused()) source.resume();
     return { done: false, value: chunk };
   }
 
