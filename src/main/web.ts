@@ -2,6 +2,7 @@ import { systemClock } from "../core/clock.ts";
 import { createLog } from "../core/log.ts";
 import { openContext } from "./context.ts";
 import { runProcess } from "./process.ts";
+import { announceInbox } from "./shared-inbox.ts";
 import { stopOnSignal } from "./shutdown.ts";
 import { openSite } from "./site.ts";
 import { openWorkload } from "./workload.ts";
@@ -10,6 +11,7 @@ import { openWorkload } from "./workload.ts";
 runProcess(async (config) => {
   const log = createLog(config.LOG_LEVEL, "web");
   const context = await openContext({ config, log, clock: systemClock });
+  await announceInbox(context);
   const running = [await openSite(context)];
   const workload = config.RUN_WORKER_IN_WEB ? [await openWorkload(context)] : [];
   stopOnSignal([...running, ...workload, { name: "context", stop: context.close }], config.SHUTDOWN_SECONDS * 1000, log);

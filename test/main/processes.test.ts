@@ -135,6 +135,15 @@ describe("the web process", () => {
   });
 });
 
+test("a worker that looks into another inbox than the door writes to refuses to begin, and says why", async () => {
+  await startWeb();
+  const lost = start("worker", { INBOX_DIR: `${world.folder}/elsewhere` });
+  expect(await lost.exit).toBe(1);
+  expect(lost.output()).toMatch(/does not see the inbox.*INBOX=s3/s);
+  const right = start("worker");
+  await right.says(/settling/);
+});
+
 test("the migration process brings a database up to date and says so", async () => {
   await world.sql("drop table dead_letters, settle_attempts");
   await world.sql("delete from schema_migrations where name = '005_dead-letters'");
