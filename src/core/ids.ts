@@ -49,6 +49,11 @@ export function isId(text: string): boolean {
   return ID_PATTERN.test(text);
 }
 
+/** True for what derivedId made. */
+export function isDerived(id: string): boolean {
+  return id[14] === "8";
+}
+
 /** Unguessable text for names that must not collide; 16 hexadecimal digits. */
 export function nonce(): string {
   return randomBytes(8).toString("hex");

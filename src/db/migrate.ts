@@ -9,10 +9,11 @@ const LOCK = "connectstorm:migrate";
 const FILE_NAME = /^(\d{3}_[a-z-]+)(?:\.(timescale|native))?\.sql$/;
 
 /**
- * Applies the files of `folder` that this database has not seen, in order of their number, each in a transaction of
- * its own. Where a file has twins, the one for the kind of time series in use. Safe to run from many processes at once.
+ * Applies the files of `folder` that this database has not seen, in order of their number, all in one transaction: either
+ * the database is up to date or nothing has changed. Where a file has twins, the one for the kind of time series in use.
+ * Safe to run from many processes at once.
  * @returns the names applied now
- * @throws Error when a file that was applied has changed since, or is gone: migrations only go forward
+ * @throws Error when a file that was applied has changed since: migrations only go forward
  */
 export async function migrate({ db, folder, timeSeries, log }: {
   db: Database;
@@ -20,14 +21,14 @@ export async function migrate({ db, folder, timeSeries, log }: {
   timeSeries: TimeSeriesKind | "auto";
   log: Log;
 }): Promise<{ applied: string[]; kind: TimeSeriesKind }> {
+  const { kind, reason } = await chooseTimeSeries(db, timeSeries);
+  if (reason) log.warn({ reason }, "TimescaleDB is not used: the ledger is partitioned by PostgreSQL itself");
   return db.transaction(async (tx) => {
     await tx.query("set local lock_timeout = 0"); // wait for whoever is migrating, however long it takes
-    await tx.query("select pg_advisory_xact_lock(hashtextextended($1, 0))", [LOCK]);
     await tx.query("set local statement_timeout = 0");
+    await tx.query("select pg_advisory_xact_lock(hashtextextended($1, 0))", [LOCK]);
     await tx.query(`create table if not exists schema_migrations (
       name text primary key, sha256 text not null, applied_at timestamptz not null default now())`);
-    const { kind, reason } = await chooseTimeSeries(tx, timeSeries);
-    if (reason) log.warn({ reason }, "TimescaleDB is not used: the ledger is partitioned by PostgreSQL itself");
     const applied = await applyNew(tx, await readMigrations(folder, kind));
     for (const name of applied) log.info({ migration: name }, "migration applied");
     return { applied, kind };

@@ -25,23 +25,27 @@ export interface DbSettings {
   /** Shown in pg_stat_activity. */
   name: string;
   log: Log;
+  /** Statements may take as long as they take: for migrations. */
+  patient?: boolean;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000; // pg waits for ever by default
 const STATEMENT_TIMEOUT_MS = 30_000;
+const QUERY_TIMEOUT_MS = 35_000; // ours, for a server that does not even answer that it gave up
 const LOCK_TIMEOUT_MS = 10_000;
 const IDLE_IN_TRANSACTION_MS = 60_000;
 
 // bigint comes as text because it may exceed 2^53; ours count bytes and rows and do not.
 pg.types.setTypeParser(pg.types.builtins.INT8, Number);
 
-export function openDb({ uri, poolSize, name, log }: DbSettings): Database {
+export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings): Database {
   const pool = new pg.Pool({
     connectionString: uri,
     max: poolSize,
     application_name: name,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     statement_timeout: STATEMENT_TIMEOUT_MS,
+    query_timeout: patient ? 0 : QUERY_TIMEOUT_MS,
     lock_timeout: LOCK_TIMEOUT_MS,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     keepAlive: true,

@@ -31,21 +31,22 @@ export async function detectTimeSeries(db: Db): Promise<TimeSeriesKind> {
 }
 
 /**
- * Decides the kind for a database that is about to be migrated. One that has a ledger keeps its kind.
+ * Decides the kind for a database that is about to be migrated. One that has a ledger keeps its kind. Not within a
+ * transaction: where the extension is installed but not preloaded, the server ends the session that asks for it.
  * @returns `reason` when TimescaleDB was asked for by "auto" and cannot be had
- * @throws Error when "timescale" is demanded and cannot be had
+ * @throws Error when "timescale" is demanded and cannot be had; Unavailable
  */
-export async function chooseTimeSeries(tx: Db, wanted: TimeSeriesKind | "auto"): Promise<{ kind: TimeSeriesKind; reason?: string }> {
-  const { rows } = await tx.query<{ ledger: string | null }>("select to_regclass('file_events')::text as ledger");
-  if (rows[0]?.ledger) return { kind: await detectTimeSeries(tx) };
+export async function chooseTimeSeries(db: Db, wanted: TimeSeriesKind | "auto"): Promise<{ kind: TimeSeriesKind; reason?: string }> {
+  const { rows } = await db.query<{ ledger: string | null }>("select to_regclass('file_events')::text as ledger");
+  if (rows[0]?.ledger) return { kind: await detectTimeSeries(db) };
   if (wanted === "native") return { kind: "native" };
   try {
-    await tx.query("savepoint extension");
-    await tx.query("create extension if not exists timescaledb");
-    await tx.query("release savepoint extension");
+    await db.query("create extension if not exists timescaledb");
     return { kind: "timescale" };
   } catch (error) {
-    await tx.query("rollback to savepoint extension");
+    // Also when somebody else created it in this moment.
+    const { rows: found } = await db.query("select extname from pg_extension where extname = 'timescaledb'");
+    if (found.length > 0) return { kind: "timescale" };
     const reason = error instanceof Error ? error.message : String(error);
     if (wanted === "timescale") throw new Error(`TIME_SERIES=timescale, but the extension cannot be used: ${reason}`, { cause: error });
     return { kind: "native", reason };

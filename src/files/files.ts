@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import { Failure } from "../core/errors.ts";
+import { Failure, Unavailable } from "../core/errors.ts";
 import { isId } from "../core/ids.ts";
 import type { Db } from "../db/pool.ts";
 import type { ByteRange, ObjectStore } from "../objects/object-store.ts";
@@ -42,8 +42,12 @@ export function createFiles({ db, storage, unsettled }: { db: Db; storage: Objec
     // The inbox first: an upload leaves it only after its row is committed, so looking there and then in the
     // database never misses one that is settled in between.
     const waiting = await unsettled.find(ownerId, id);
-    if (waiting) return waiting;
-    const row = await queries.selectFile(db, ownerId, id);
+    const row = await queries.selectFile(db, ownerId, id).catch((error: unknown) => {
+      if (waiting && error instanceof Unavailable) return undefined;
+      throw error;
+    });
+    // A file that is stored is what it is, even if other bytes wait under its id (a reused Idempotency-Key, not judged yet).
+    if (!row && waiting) return waiting;
     if (!row) throw new Failure("FILE_NOT_FOUND");
     return { ...row, open: (range) => openStored(row, range) };
   }

@@ -22,7 +22,7 @@ interface Probe {
 }
 
 /** GET /health: this process answers. GET /ready: it can do its job, dependency by dependency. */
-export function createHealthRouter(context: Context, ledger: () => TimeSeriesKind, stopping: () => boolean): Router {
+export function createHealthRouter(context: Context, ledger: () => TimeSeriesKind | null, stopping: () => boolean): Router {
   const router = Router();
 
   router.route("/health")

@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { Unavailable } from "../core/errors.ts";
 import { newId } from "../core/ids.ts";
 import { command } from "../stream/redis.ts";
@@ -5,6 +6,8 @@ import type { Context } from "./context.ts";
 
 /** An object of the inbox that tells one inbox from another. */
 const IDENTITY = "identity";
+const TRIES = 20;
+const TRY_EVERY_MS = 250;
 
 /** The web process says through Redis which inbox its uploads wait in; where that cannot be done now, nothing is checked. */
 export async function announceInbox({ inbox, redis, config }: Context): Promise<void> {
@@ -23,13 +26,17 @@ export async function announceInbox({ inbox, redis, config }: Context): Promise<
  * @throws Error in words for whoever set it up; nothing when Redis or the inbox cannot be asked
  */
 export async function checkInbox({ inbox, redis, config }: Context): Promise<void> {
-  try {
-    const announced = await command(redis.get(keyOf(config.REDIS_PREFIX)));
-    if (!announced) return;
-    const found = await inbox.store.readWhole(IDENTITY);
-    if (found && Buffer.from(found).toString() === announced) return;
-  } catch (error) {
-    return ignoreUnavailable(error);
+  // A web process that starts beside this one may be about to announce another inbox than Redis remembers.
+  for (let tries = 0; tries < TRIES; tries++) {
+    if (tries > 0) await setTimeout(TRY_EVERY_MS);
+    try {
+      const announced = await command(redis.get(keyOf(config.REDIS_PREFIX)));
+      if (!announced) return;
+      const found = await inbox.store.readWhole(IDENTITY);
+      if (found && Buffer.from(found).toString() === announced) return;
+    } catch (error) {
+      return ignoreUnavailable(error);
+    }
   }
   const where = config.INBOX === "disk" ? `INBOX_DIR=${config.INBOX_DIR}` : `S3_BUCKET=${config.S3_BUCKET}`;
   throw new Error(`This worker (INBOX=${config.INBOX}, ${where}) does not see the inbox that the web process writes to. `

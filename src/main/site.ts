@@ -32,7 +32,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export async function openSite(context: Context): Promise<Site> {
   const { config, log, db, redis, inbox, files, stream, clock } = context;
   let stopping = false;
-  let ledger: TimeSeriesKind = "timescale";
+  let ledger: TimeSeriesKind | null = null;
   // Asked again and again until it is known: the database may come later than we do.
   const learnLedger = () => detectTimeSeries(db).then((kind) => { ledger = kind; }, () => { setTimeout(learnLedger, 2_000).unref(); });
   await Promise.race([learnLedger(), new Promise((resolve) => setTimeout(resolve, 1_000))]);

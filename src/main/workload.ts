@@ -41,6 +41,7 @@ export async function openWorkload(context: Context): Promise<Running> {
       name: "ledger upkeep",
       everyMs: UPKEEP_EVERY_MS,
       runOnce: createLedgerUpkeep({
+        db,
         timeSeries: () => (timeSeries ??= openTimeSeries(db).catch((error) => { timeSeries = undefined; throw error; })),
         retentionDays: config.LEDGER_RETENTION_DAYS, clock, log,
       }).runOnce,

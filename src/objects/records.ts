@@ -34,6 +34,7 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     overlappingSync: false,
     eventTurnBatching: false,
   });
+  db.readerCheck(); // slots of readers that were killed: they keep old pages from being used again
   let unanswered = 0; // writes past answerWithinMs that are still under way
   let closed = false;
 

@@ -8,6 +8,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { randomUUID } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
+import { createTurns } from "../core/turns.ts";
 import type { ObjectBody } from "./object-store.ts";
 import { STATUS, statusOf, wasRetried, type Requests } from "./s3-requests.ts";
 
@@ -17,6 +18,9 @@ const MOST_CONFLICTS = 8;
 const PARTS_AT_ONCE = 2;
 /** Says whose put an object is from: when an answer was lost, only that tells "stored" from "there already". */
 const PUT_ID = "put-id";
+
+/** Of all uploads of a store together: each part is in memory until it is answered, and a source waits for two of its own. */
+const MOST_PARTS_UNDER_WAY = 8;
 
 type Conditional = { ifAbsent: boolean };
 
@@ -28,6 +32,7 @@ export function partSizeFor(largestObjectBytes: number): number {
 
 export function createUploads({ bucket, partSizeBytes, requests }: { bucket: string; partSizeBytes: number; requests: Requests }) {
   const { answer, s3 } = requests;
+  const inTurn = createTurns(MOST_PARTS_UNDER_WAY);
 
   /** One request when it fits into a part, else as many as it has parts; all of them from memory, so each can be retried. */
   async function upload(key: string, body: ObjectBody, { ifAbsent }: Conditional) {
@@ -88,10 +93,10 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
       const part = { PartNumber, ETag: undefined as string | undefined };
       parts.push(part);
       sizeBytes += bytes.length;
-      const sent = s3(async () => {
+      const sent = inTurn(() => s3(async () => {
         const input = { ...upload, PartNumber, Body: bytes };
         part.ETag = (await answer((client, options) => client.send(new UploadPartCommand(input), options))).ETag;
-      }).finally(() => underWay.delete(sent));
+      })).finally(() => underWay.delete(sent));
       sent.catch(() => {}); // awaited below; the body may throw before that
       underWay.add(sent);
       if (underWay.size >= PARTS_AT_ONCE) await Promise.race(underWay);

@@ -10,21 +10,19 @@ export function backlogLength(redis: Redis, stream: string): Promise<number> {
 }
 
 /**
- * Which of these keys have an entry in the stream. Reads the whole stream, page by page, until all are found.
+ * The keys of all entries, waiting or being worked on, read page by page.
  * @param mostEntries  a longer stream is not read: undefined is returned
  */
-export async function queuedAmong(redis: Redis, stream: string, keys: Iterable<string>, mostEntries: number): Promise<Set<string> | undefined> {
+export async function queuedKeys(redis: Redis, stream: string, mostEntries: number): Promise<Set<string> | undefined> {
   if ((await backlogLength(redis, stream)) > mostEntries) return undefined;
-  const missing = new Set(keys);
-  const found = new Set<string>();
-  for (let from = "-"; missing.size > 0;) {
+  const keys = new Set<string>();
+  for (let from = "-"; ;) {
     const entries = parseEntries(await command(redis.xrange(stream, from, "+", "COUNT", PAGE_ENTRIES)));
-    for (const { key } of entries) if (missing.delete(key)) found.add(key);
+    for (const { key } of entries) keys.add(key);
     const last = entries.at(-1);
-    if (!last || entries.length < PAGE_ENTRIES) break;
+    if (!last || entries.length < PAGE_ENTRIES) return keys;
     from = `(${last.id}`;
   }
-  return found;
 }
 
 /** Whether a worker has this item in hand right now. */

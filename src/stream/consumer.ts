@@ -50,10 +50,11 @@ export function createConsumer(settings: ConsumerSettings) {
     if (entries.length === 0) return 0;
     const stillAlive = setInterval(() => void touch(entries), claimIdleMs / 3);
     try {
-      await command(redis.sadd(inHandKey(stream), ...entries.map(({ key }) => key)));
+      await markInHand(entries);
       const failed = await handle(entries);
       for (const id of failed) retryAt.set(id, Date.now() + retryMs);
-      await acknowledge(entries.filter(({ id }) => !failed.has(id)), entries);
+      await acknowledge(entries.filter(({ id }) => !failed.has(id)));
+      await redis.srem(inHandKey(stream), ...entries.map(({ key }) => key)).catch(() => {}); // as above
     } catch (error) {
       // All of them stay pending and are ours: without this they would wait for somebody to claim them.
       for (const { id } of entries) retryAt.set(id, Date.now());
@@ -118,13 +119,22 @@ export function createConsumer(settings: ConsumerSettings) {
     });
   }
 
-  async function acknowledge(done: Entry[], all: Entry[]): Promise<void> {
-    const transaction = redis.multi().srem(inHandKey(stream), ...all.map(({ key }) => key));
-    if (done.length > 0) {
-      const ids = done.map(({ id }) => id);
-      transaction.xack(stream, group, ...ids).xdel(stream, ...ids);
-    }
-    const replies = (await command(transaction.exec())) ?? [];
+  /** For whoever asks what is being worked on. A Redis that is full refuses it, and only working on can empty that Redis. */
+  async function markInHand(entries: Entry[]): Promise<void> {
+    await redis.sadd(inHandKey(stream), ...entries.map(({ key }) => key)).catch((err: unknown) => {
+      log.debug({ err, stream }, "the batch could not be marked as in hand");
+    });
+  }
+
+  async function acknowledge(done: Entry[]): Promise<void> {
+    if (done.length === 0) return;
+    const ids = done.map(({ id }) => id);
+    const replies = await command(redis.multi().xack(stream, group, ...ids).xdel(stream, ...ids).exec()).catch((error: unknown) => {
+      if (!(error instanceof Error) || !/EXECABORT|OOM/.test(error.message)) throw error;
+      // A full Redis takes nothing in a MULTI, but these two one by one. XDEL first: should we die in between, the
+      // pending entry of a message that is gone is dropped by the next XAUTOCLAIM, while the other way round it stays for ever.
+      return redis.pipeline().xdel(stream, ...ids).xack(stream, group, ...ids).exec();
+    }) ?? [];
     for (const [error] of replies) if (error) throw error;
   }
 

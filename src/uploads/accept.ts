@@ -3,6 +3,7 @@ import type { Clock } from "../core/clock.ts";
 import { Failure, Unavailable } from "../core/errors.ts";
 import { derivedId, newId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
+import { within } from "../core/within.ts";
 import type { Files } from "../files/files.ts";
 import { append } from "../stream/append.ts";
 import { command } from "../stream/redis.ts";
@@ -43,6 +44,7 @@ export interface AcceptSettings {
 }
 
 const REMEMBER_STREAM_ID_SECONDS = 86_400;
+const DATABASE_BUDGET_MS = 2_000; // an upload does not need the database, so it does not wait long for it
 
 export type Accept = ReturnType<typeof createAccept>;
 
@@ -69,7 +71,7 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
   /** The same key and the same bytes: the first upload's receipt again. The same key and other bytes: refused. */
   async function acceptUnderKey(upload: Upload, key: string): Promise<Receipt> {
     const id = derivedId(secret, upload.accountId, key);
-    const settled = await files.findStored(upload.accountId, id).catch(orWhenUnavailable(undefined));
+    const settled = await within(DATABASE_BUDGET_MS, "postgres", files.findStored(upload.accountId, id)).catch(orWhenUnavailable(undefined));
     if (settled) {
       replay(settled.sha256, upload);
       await inbox.discard(upload.received);

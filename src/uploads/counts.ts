@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
 import { Unavailable } from "../core/errors.ts";
+import { within } from "../core/within.ts";
 import type { Db } from "../db/pool.ts";
 import type { TimeSeriesKind } from "../db/time-series.ts";
 import { backlogLength } from "../stream/backlog.ts";
@@ -17,7 +18,8 @@ export interface Counts {
   deadLetters: number | null;
   uptimeSeconds: number;
   timestamp: Date;
-  ledger: TimeSeriesKind;
+  /** Null: the database was not there yet to say. */
+  ledger: TimeSeriesKind | null;
   /** Dependencies that do not answer. */
   degraded: string[];
 }
@@ -26,12 +28,13 @@ export interface CountsSettings {
   db: Db;
   redis: Redis;
   stream: string;
-  ledger: () => TimeSeriesKind;
+  ledger: () => TimeSeriesKind | null;
   clock: Clock;
 }
 
 const RATE_WINDOW_MS = 10_000;
 const SAMPLE_EVERY_MS = 1_000;
+const DATABASE_BUDGET_MS = 3_000;
 
 interface Sample {
   at: number;
@@ -78,7 +81,7 @@ export function createCounts({ db, redis, stream, ledger, clock }: CountsSetting
     };
     const [backlog, totals] = await Promise.all([
       backlogLength(redis, stream).catch(orNull),
-      queries.selectTotals(db).catch(orNull),
+      within(DATABASE_BUDGET_MS, "postgres", queries.selectTotals(db)).catch(orNull),
     ]);
     const now = clock.now();
     return {

@@ -3,8 +3,9 @@ import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
 import { appendAll } from "../stream/append.ts";
-import { queuedAmong } from "../stream/backlog.ts";
+import { queuedKeys } from "../stream/backlog.ts";
 import type { Inbox } from "./inbox.ts";
+import type { Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
 
 export interface ReconcileSettings {
@@ -21,7 +22,8 @@ export interface ReconcileSettings {
 const LOCK = "connectstorm:reconcile";
 const PAGE = 1_000;
 const MOST_PAGES = 200; // a run's share of a huge inbox; the next run goes on where this one stopped
-const MOST_STREAM_ENTRIES = 500_000; // reading a longer stream costs more than what is missing from it can wait
+const MOST_STREAM_ENTRIES = 200_000; // reading a longer stream costs more than what is missing from it can wait
+const READ_AT_ONCE = 32; // inbox records, each with up to SMALL_OBJECT_BYTES of bytes
 const BLOB_AGE_MS = 86_400_000;
 const SWEEP_EVERY_MS = 3_600_000;
 
@@ -40,10 +42,11 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, clock, log }:
   async function runOnce(): Promise<{ requeued: number; removed: number; swept: number } | undefined> {
     return db.exclusively(LOCK, async () => {
       const done = { requeued: 0, removed: 0, swept: 0 };
+      const queued = readOnce(() => queuedKeys(redis, stream, MOST_STREAM_ENTRIES));
       for (let page = 0; page < MOST_PAGES; page++) {
         const { ids, next } = await inbox.listOlder(new Date(clock.now().getTime() - ageMs), PAGE, after);
+        await reconcilePage(ids, queued, done);
         after = next;
-        await reconcilePage(ids, done);
         if (!next) break;
       }
       if (clock.now().getTime() - sweptAt >= SWEEP_EVERY_MS) {
@@ -55,29 +58,46 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, clock, log }:
     });
   }
 
-  async function reconcilePage(ids: string[], done: { requeued: number; removed: number }): Promise<void> {
+  async function reconcilePage(ids: string[], queued: () => Promise<Set<string> | undefined>, done: { requeued: number; removed: number }): Promise<void> {
     if (ids.length === 0) return;
     const { stored, dead } = await queries.selectFinished(db, ids);
     const removed = await removeSettled(ids.filter((id) => stored.has(id)));
     done.removed += removed.size;
     const open = ids.filter((id) => !removed.has(id) && !dead.has(id));
     if (open.length === 0) return;
-    const queued = await queuedAmong(redis, stream, open, MOST_STREAM_ENTRIES);
-    if (!queued) return;
-    const lost = (await Promise.all(open.filter((id) => !queued.has(id)).map((id) => inbox.find(id)))).flatMap((record) => record ?? []);
-    await appendAll(redis, stream, lost.map(({ manifest }) => ({ key: manifest.upload_id, body: JSON.stringify(manifest) })));
-    done.requeued += lost.length;
+    const inStream = await queued();
+    if (!inStream) return;
+    for await (const lost of manifests(open.filter((id) => !inStream.has(id)))) {
+      await appendAll(redis, stream, lost.map((manifest) => ({ key: manifest.upload_id, body: JSON.stringify(manifest) })));
+      done.requeued += lost.length;
+    }
   }
 
   /** Only what has the hash that was settled: other bytes under the same id are for the worker to judge. */
   async function removeSettled(ids: string[]): Promise<Set<string>> {
     if (ids.length === 0) return new Set();
     const hashes = await queries.selectSettledHashes(db, ids);
-    const records = (await Promise.all(ids.map((id) => inbox.find(id)))).flatMap((record) => record ?? []);
-    const same = records.filter(({ manifest }) => hashes.get(manifest.upload_id) === manifest.sha256);
-    await inbox.remove(same.map(({ manifest }) => manifest));
-    return new Set(same.map(({ manifest }) => manifest.upload_id));
+    const removed = new Set<string>();
+    for await (const some of manifests(ids)) {
+      const same = some.filter((manifest) => hashes.get(manifest.upload_id) === manifest.sha256);
+      await inbox.remove(same);
+      for (const { upload_id } of same) removed.add(upload_id);
+    }
+    return removed;
+  }
+
+  /** What still waits of these, a few at a time. */
+  async function* manifests(ids: string[]): AsyncGenerator<Manifest[]> {
+    for (let from = 0; from < ids.length; from += READ_AT_ONCE) {
+      const records = await Promise.all(ids.slice(from, from + READ_AT_ONCE).map((id) => inbox.find(id)));
+      yield records.flatMap((record) => record?.manifest ?? []);
+    }
   }
 
   return { runOnce };
+}
+
+function readOnce<T>(read: () => Promise<T>): () => Promise<T> {
+  let reading: Promise<T> | undefined;
+  return () => (reading ??= read());
 }

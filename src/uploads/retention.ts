@@ -1,20 +1,27 @@
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
+import type { Database } from "../db/pool.ts";
 import type { TimeSeries } from "../db/time-series.ts";
 import * as queries from "./queries.ts";
 
 const LEDGER = "file_events";
+const LOCK = "connectstorm:ledger-upkeep";
 const DAY_MS = 86_400_000;
 
 /** Keeps the ledger's chunks: makes the coming ones, and drops those that are wholly older than the retention, if there is one. */
-export function createLedgerUpkeep({ timeSeries, retentionDays, clock, log }: {
+export function createLedgerUpkeep({ db, timeSeries, retentionDays, clock, log }: {
+  db: Database;
   timeSeries: () => Promise<TimeSeries>;
   retentionDays: number | undefined;
   clock: Clock;
   log: Log;
 }) {
-  /** @returns how many ledger rows were dropped */
+  /** One process at a time. @returns how many ledger rows were dropped */
   async function runOnce(): Promise<number> {
+    return (await db.exclusively(LOCK, tidy)) ?? 0;
+  }
+
+  async function tidy(): Promise<number> {
     const series = await timeSeries();
     await series.prepare(LEDGER, clock.now());
     if (retentionDays === undefined) return 0;

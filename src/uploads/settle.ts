@@ -1,4 +1,5 @@
 import { Failure, Unavailable } from "../core/errors.ts";
+import { isDerived } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { isDataError, type Db } from "../db/pool.ts";
 import type { ObjectStore } from "../objects/object-store.ts";
@@ -6,6 +7,7 @@ import type { Entry } from "../stream/consumer.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
 import { ItemTrouble } from "./item-trouble.ts";
+import type { Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
 import type { SettledRow } from "./queries.ts";
 import { createStoring } from "./store-object.ts";
@@ -26,6 +28,7 @@ interface Item extends InboxRecord {
 
 export const MOST_ATTEMPTS = 3;
 const SLICE_BYTES = 8 * 1024 * 1024; // of small uploads held in memory at once
+const SLICE_TOTAL_BYTES = 256 * 1024 * 1024; // of all uploads: what is settled stays settled when a long batch breaks off
 const READ_AT_ONCE = 32; // inbox records fetched side by side, for an inbox on S3
 
 export type Settle = ReturnType<typeof createSettle>;
@@ -55,6 +58,7 @@ export function createSettle({ db, inbox, storage, worker, log }: SettleSettings
     let items: Item[] = [];
     let missing: Entry[] = [];
     let bytes = 0;
+    let totalBytes = 0;
     const once = [...new Map(entries.map((entry) => [entry.key, entry])).values()];
     for (let from = 0; from < once.length; from += READ_AT_ONCE) {
       const some = once.slice(from, from + READ_AT_ONCE);
@@ -64,10 +68,11 @@ export function createSettle({ db, inbox, storage, worker, log }: SettleSettings
         if (record) items.push({ ...record, entry });
         else missing.push(entry);
         bytes += record?.bytes?.length ?? 0;
+        totalBytes += record?.manifest.size_bytes ?? 0;
       });
-      if (bytes < SLICE_BYTES && from + READ_AT_ONCE < once.length) continue;
+      if (bytes < SLICE_BYTES && totalBytes < SLICE_TOTAL_BYTES && from + READ_AT_ONCE < once.length) continue;
       yield { items, missing };
-      [items, missing, bytes] = [[], [], 0];
+      [items, missing, bytes, totalBytes] = [[], [], 0, 0];
     }
   }
 
@@ -107,7 +112,20 @@ export function createSettle({ db, inbox, storage, worker, log }: SettleSettings
       return settleItems(items.slice(middle), again);
     }
     const settled = await withoutImpostors(items, fresh, again);
-    await inbox.remove(settled.map(({ manifest }) => manifest));
+    await inbox.remove(await unchanged(settled));
+  }
+
+  /**
+   * Under an id that was derived from an Idempotency-Key other bytes may have been taken in, should this worker have stood
+   * still since it looked while another one settled the upload. They are a promise of their own.
+   */
+  async function unchanged(items: Item[]): Promise<Manifest[]> {
+    const kept = await Promise.all(items.map(async ({ manifest }) => {
+      if (!isDerived(manifest.upload_id)) return manifest;
+      const now = (await inbox.find(manifest.upload_id))?.manifest;
+      return now?.sha256 === manifest.sha256 && now.blob_key === manifest.blob_key ? manifest : undefined;
+    }));
+    return kept.flatMap((manifest) => manifest ?? []);
   }
 
   /**

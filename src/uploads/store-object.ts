@@ -1,3 +1,4 @@
+import { createTurns } from "../core/turns.ts";
 import { createMeasure, sha256Of } from "../objects/measure.ts";
 import { adopts, type ObjectStore } from "../objects/object-store.ts";
 import type { Inbox } from "./inbox.ts";
@@ -71,21 +72,4 @@ async function* verified(stream: AsyncIterable<Uint8Array>, sha256: string): Asy
 
 function damaged(): ItemTrouble {
   return new ItemTrouble("INBOX_BYTES_DAMAGED", "The bytes in the inbox are not those that were acknowledged.");
-}
-
-/** Runs at most `atOnce` of the given works side by side, in the order they came. */
-function createTurns(atOnce: number) {
-  let running = 0;
-  const waiting: (() => void)[] = [];
-  return async function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    if (running >= atOnce) await new Promise<void>((resolve) => waiting.push(resolve));
-    else running++;
-    try {
-      return await work();
-    } finally {
-      const next = waiting.shift();
-      if (next) next();
-      else running--;
-    }
-  };
 }

@@ -84,6 +84,34 @@ describe("without PostgreSQL", () => {
   });
 });
 
+describe("with a PostgreSQL that does not answer", () => {
+  test("uploads are accepted within seconds, also under an Idempotency-Key, and the counts say what is missing", async () => {
+    const postgres = await throughFaultProxy(servers.pgUri());
+    const world = await openWorld({}, { databaseHost: new URL(postgres.url).host });
+    try {
+      await world.upload("before");
+      await world.settleAll();
+      postgres.set({ blackhole: true });
+      const startedAt = Date.now();
+      expect((await world.upload("plain")).status).toBe(202);
+      expect((await world.upload("under a key", { headers: { "Idempotency-Key": "k" } })).status).toBe(202);
+      const counts = await (await fetch(`${world.url}/api/counts`)).json();
+      expect(counts).toMatchObject({ redis: 2, timescale: null, degraded: ["postgres"] });
+      expect(Date.now() - startedAt).toBeLessThan(8_000);
+      postgres.set({ down: true });
+      postgres.set({});
+      await eventually(async () => {
+        await world.settleAll();
+        return world.ledger();
+      }, 3);
+    } finally {
+      postgres.set({});
+      await world.close();
+      await postgres.close();
+    }
+  });
+});
+
 describe("without S3", () => {
   test("uploads go on and wait where the inbox is on disk; where the inbox is there, the door says 503 and when to come back", async () => {
     const s3 = await throughFaultProxy(servers.s3().endpoint);

@@ -146,5 +146,6 @@ test("other bytes under a settled upload's id, taken in while the database was a
   await world.settleAll();
   expect(await world.sql("select code from dead_letters")).toEqual([{ code: "IDEMPOTENCY_KEY_REUSED" }]);
   expect((await world.context.inbox.find(file_id))?.manifest.filename).toBe("b.txt");
+  expect(await (await fetch(`${world.url}/api/files/${file_id}`)).text()).toBe("first");
   expect(await world.ledger()).toBe(1);
 });
