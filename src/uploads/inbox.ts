@@ -32,6 +32,7 @@ export interface InboxSettings {
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
 const REMOVE_AT_ONCE = 1_000;
+const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 
 export type Inbox = ReturnType<typeof createInbox>;
 
@@ -56,12 +57,12 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
       checkFileType(allowedTypes, sniffedType, declaredType, bytes);
       return { sizeBytes, sha256: sha256Of(bytes), sniffedType, bytes, blobKey: null };
     }
-    const head = Buffer.concat(chunks, sizeBytes);
+    const head = chunks[0]!.length >= HEAD_BYTES ? chunks[0]! : Buffer.concat(chunks, sizeBytes);
     const sniffedType = await sniffType(head);
     checkFileType(allowedTypes, sniffedType, declaredType, head);
     const measure = createMeasure();
     const blobKey = `${BLOBS}${newId()}-${nonce()}`;
-    await store.put(blobKey, restOf(head, source, measure, limitBytes));
+    await store.put(blobKey, restOf(chunks, source, measure, limitBytes));
     return { sizeBytes: measure.sizeBytes, sha256: measure.sha256(), sniffedType, bytes: undefined, blobKey };
   }
 

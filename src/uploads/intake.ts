@@ -38,15 +38,18 @@ const PAUSE_ABOVE_BYTES = 262_144; // of chunks that nobody has taken yet
 const RESUME_BELOW_BYTES = 131_072; // and not at zero, so that the writer never waits for the socket to start again
 
 /**
- * The head that was collected and all that follows, measured as it comes. A queue filled by the stream's events: the
+ * The chunks that were collected and all that follow, measured as it comes. A queue filled by the stream's events: the
  * stream's own iterator copies what it has buffered and costs several times as much for each chunk.
  * Breaking off leaves the stream paused, not destroyed: the answer still has to go out over the request's socket.
  * @throws (from next) Failure FILE_TOO_LARGE past the limit, MALFORMED_REQUEST when the stream breaks off before its end
  */
-export function restOf(head: Buffer, source: Readable, measure: Measure, limitBytes: number): AsyncIterableIterator<Buffer> {
-  measure.update(head);
-  let queue: Buffer[] = [head];
-  let queuedBytes = head.length;
+export function restOf(collected: Buffer[], source: Readable, measure: Measure, limitBytes: number): AsyncIterableIterator<Buffer> {
+  let queue = collected;
+  let queuedBytes = 0;
+  for (const chunk of collected) {
+    measure.update(chunk);
+    queuedBytes += chunk.length;
+  }
   let taken = 0;
   let end: { failure?: Failure } | undefined;
   let wake: (() => void) | undefined;

@@ -17,7 +17,7 @@ async function drain(source: AsyncIterable<Uint8Array>): Promise<number> {
 async function takeIn(source: Readable, between: () => unknown, limitBytes = 1_000) {
   const { chunks, ended } = await collectUpTo(source, 4);
   await between();
-  return ended ? "small" : drain(restOf(Buffer.concat(chunks), source, createMeasure(), limitBytes));
+  return ended ? "small" : drain(restOf(chunks, source, createMeasure(), limitBytes));
 }
 
 /** A request of an announced length, of which `sent` bytes arrive; and the means to cut it. */
