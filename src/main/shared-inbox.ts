@@ -6,7 +6,7 @@ import type { Context } from "./context.ts";
 
 /** An object of the inbox that tells one inbox from another. */
 const IDENTITY = "identity";
-const TRIES = 20;
+const TRIES = 12;
 const TRY_EVERY_MS = 250;
 
 /** The web process says through Redis which inbox its uploads wait in; where that cannot be done now, nothing is checked. */

@@ -19,6 +19,8 @@ import { createOpenApiRouter } from "./openapi.ts";
 import { createHealthRouter } from "./ready.ts";
 import type { Running } from "./shutdown.ts";
 
+const CLOSE_IDLE_EVERY_MS = 100;
+
 export interface Site extends Running {
   server: Server;
   /** Where it listens, once it does. */
@@ -77,8 +79,11 @@ export async function openSite(context: Context): Promise<Site> {
       stopping = true;
       counts.stop();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      // A connection whose upload has just been finished is idle only then, and its client would keep it.
+      const closing = setInterval(() => server.closeIdleConnections(), CLOSE_IDLE_EVERY_MS);
       server.closeIdleConnections();
       await closed;
+      clearInterval(closing);
     },
   };
 }

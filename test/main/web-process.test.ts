@@ -1,74 +1,11 @@
 import net from "node:net";
 import { request } from "node:http";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
-import { startProgram, type Program } from "../support/program.ts";
 import { fetch } from "../support/fetch.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { useProcesses } from "../support/processes.ts";
 
-let world: World;
-let programs: Program[];
-
-beforeEach(async () => {
-  world = await openWorld({ RECONCILE_SECONDS: "1", CONSUMER_BATCH_SIZE: "20" });
-  programs = [];
-});
-afterEach(async () => {
-  for (const program of programs) program.kill("SIGKILL");
-  await Promise.all(programs.map(({ exit }) => exit));
-  await world.close();
-});
-
-function start(name: "web" | "worker" | "migrate", env: Record<string, string> = {}): Program {
-  const program = startProgram(name, { ...(world.env as Record<string, string>), LOG_LEVEL: "info", ...env });
-  programs.push(program);
-  return program;
-}
-
-async function startWeb(env: Record<string, string> = {}): Promise<Program & { url: string }> {
-  const web = start("web", env);
-  const [, url] = await web.says(/"url":"(http[^"]+)"/);
-  return Object.assign(web, { url: url! });
-}
-
-describe("the worker process", () => {
-  test("killed with kill -9 again and again amid a thousand uploads, has each of them in the ledger exactly once", async () => {
-    const ids: string[] = [];
-    let worker = start("worker");
-    let next = 0;
-    async function client() {
-      for (let i = next++; i < 1_000; i = next++) {
-        const response = await world.put(`${i}.txt`, `upload number ${i}`);
-        expect(response.status).toBe(202);
-        ids.push((await response.json()).file_id);
-        if (i % 250 === 125) {
-          await eventually(async () => (await world.ledger()) > 0, true);
-          worker.kill("SIGKILL");
-          worker = start("worker");
-        }
-      }
-    }
-    await Promise.all(Array.from({ length: 8 }, client));
-    await eventually(() => world.ledger(), 1_000, 30_000);
-    const rows = await world.sql<{ file_id: string }>("select file_id from file_events");
-    expect(new Set(rows.map(({ file_id }) => file_id))).toEqual(new Set(ids));
-    await eventually(() => world.redis.xlen(world.stream), 0);
-    expect(await world.sql("select records from ledger_totals")).toEqual([{ records: 1_000 }]);
-    expect(await world.sql("select upload_id from dead_letters")).toEqual([]);
-    await eventually(() => world.context.inbox.store.list("", { limit: 1 }), []);
-  });
-
-  test("stops on SIGTERM with the batch in hand settled, and gives its name back", async () => {
-    const worker = start("worker");
-    await worker.says(/settling/);
-    await Promise.all(Array.from({ length: 50 }, (_, i) => world.put(`${i}.txt`, `${i}`)));
-    worker.kill("SIGTERM");
-    expect(await worker.exit).toBe(0);
-    expect(await world.ledger() + await world.redis.xlen(world.stream)).toBe(50);
-    expect((await world.redis.xpending(world.stream, "settlers"))[0]).toBe(0);
-    expect(await world.redis.xinfo("CONSUMERS", world.stream, "settlers")).toEqual([]);
-  });
-});
+const { world, start, startWeb } = useProcesses();
 
 describe("the web process", () => {
   test("on SIGTERM finishes the upload in flight, takes no new one, and ends", async () => {
@@ -113,13 +50,13 @@ describe("the web process", () => {
     const web = await startWeb({ RUN_WORKER_IN_WEB: "true" });
     const response = await fetch(`${web.url}/api/upload/a.txt`, { method: "PUT", body: "a" });
     expect(response.status).toBe(202);
-    await eventually(() => world.ledger(), 1);
+    await eventually(() => world().ledger(), 1);
     web.kill("SIGTERM");
     expect(await web.exit).toBe(0);
   });
 
   test("says which port is in use and how to choose another", async () => {
-    const port = new URL(world.url).port;
+    const port = new URL(world().url).port;
     const web = start("web", { PORT: port });
     expect(await web.exit).toBe(1);
     expect(web.output()).toMatch(new RegExp(`Port ${port} .* in use.*PORT=`));
@@ -137,7 +74,7 @@ describe("the web process", () => {
 
 test("a worker that looks into another inbox than the door writes to refuses to begin, and says why", async () => {
   await startWeb();
-  const lost = start("worker", { INBOX_DIR: `${world.folder}/elsewhere` });
+  const lost = start("worker", { INBOX_DIR: `${world().folder}/elsewhere` });
   expect(await lost.exit).toBe(1);
   expect(lost.output()).toMatch(/does not see the inbox.*INBOX=s3/s);
   const right = start("worker");
@@ -145,10 +82,10 @@ test("a worker that looks into another inbox than the door writes to refuses to 
 });
 
 test("the migration process brings a database up to date and says so", async () => {
-  await world.sql("drop table dead_letters, settle_attempts");
-  await world.sql("delete from schema_migrations where name = '005_dead-letters'");
+  await world().sql("drop table dead_letters, settle_attempts");
+  await world().sql("delete from schema_migrations where name = '005_dead-letters'");
   const migrating = start("migrate");
   expect(await migrating.exit).toBe(0);
   expect(migrating.output()).toMatch(/"migration":"005_dead-letters"/);
-  expect(await world.sql("select to_regclass('dead_letters')::text as found")).toEqual([{ found: "dead_letters" }]);
+  expect(await world().sql("select to_regclass('dead_letters')::text as found")).toEqual([{ found: "dead_letters" }]);
 });

@@ -1,0 +1,33 @@
+import { afterEach, beforeEach } from "vitest";
+import { startProgram, type Program } from "./program.ts";
+import { openWorld, type World } from "./world.ts";
+
+/** For a test file about our processes: a world for each test, and what was started in it is killed after it. */
+export function useProcesses() {
+  let world: World;
+  let programs: Program[] = [];
+
+  beforeEach(async () => {
+    world = await openWorld({ RECONCILE_SECONDS: "1", CONSUMER_BATCH_SIZE: "20" });
+  });
+  afterEach(async () => {
+    for (const program of programs) program.kill("SIGKILL");
+    await Promise.all(programs.map(({ exit }) => exit));
+    programs = [];
+    await world.close();
+  });
+
+  function start(name: "web" | "worker" | "migrate", env: Record<string, string> = {}): Program {
+    const program = startProgram(name, { ...(world.env as Record<string, string>), LOG_LEVEL: "info", ...env });
+    programs.push(program);
+    return program;
+  }
+
+  async function startWeb(env: Record<string, string> = {}): Promise<Program & { url: string }> {
+    const web = start("web", env);
+    const [, url] = await web.says(/"url":"(http[^"]+)"/);
+    return Object.assign(web, { url: url! });
+  }
+
+  return { world: () => world, start, startWeb };
+}
