@@ -34,11 +34,15 @@ export async function detectTimeSeries(db: Db): Promise<TimeSeriesKind> {
  * Decides the kind for a database that is about to be migrated. One that has a ledger keeps its kind. Not within a
  * transaction: where the extension is installed but not preloaded, the server ends the session that asks for it.
  * @returns `reason` when TimescaleDB was asked for by "auto" and cannot be had
- * @throws Error when "timescale" is demanded and cannot be had; Unavailable
+ * @throws Error when a kind is demanded and cannot be had; Unavailable
  */
 export async function chooseTimeSeries(db: Db, wanted: TimeSeriesKind | "auto"): Promise<{ kind: TimeSeriesKind; reason?: string }> {
   const { rows } = await db.query<{ ledger: string | null }>("select to_regclass('file_events')::text as ledger");
-  if (rows[0]?.ledger) return { kind: await detectTimeSeries(db) };
+  if (rows[0]?.ledger) {
+    const kind = await detectTimeSeries(db);
+    if (wanted === "auto" || wanted === kind) return { kind };
+    throw new Error(`TIME_SERIES=${wanted}, but the ledger of this database is ${kind}, and a ledger keeps its kind.`);
+  }
   if (wanted === "native") return { kind: "native" };
   try {
     await db.query("create extension if not exists timescaledb");

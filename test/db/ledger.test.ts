@@ -59,6 +59,11 @@ describe.each(["timescale", "native"] as const)("the ledger on %s", (kind) => {
     expect((await world.sql("select file_name from file_events where file_name like 'old-%' order by file_name")).map((row) => row.file_name)).toEqual(["old-1.txt", "old-40.txt"]);
   });
 
+  test("keeps its kind, and says so when another is demanded", async () => {
+    const other = kind === "timescale" ? "native" : "timescale";
+    await expect(migrate({ db: world.context.db, folder: SQL, timeSeries: other, log: world.context.log })).rejects.toThrow(/keeps its kind/);
+  });
+
   test("is migrated once, however many processes try, and again changes nothing", async () => {
     const again = () => migrate({ db: world.context.db, folder: SQL, timeSeries: "auto", log: world.context.log });
     expect(await Promise.all([again(), again(), again()])).toEqual(Array(3).fill({ applied: [], kind }));
