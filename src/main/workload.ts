@@ -27,7 +27,7 @@ export async function openWorkload(context: Context): Promise<Running> {
     batchSize: config.CONSUMER_BATCH_SIZE,
     claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000,
     retryMs: config.RETRY_SECONDS * 1000,
-    handle: createSettle({ db, inbox, storage, worker: name, log }),
+    handle: createSettle({ db, inbox, storage, worker: name, stopping: stop.signal, log }),
     log,
   });
   let timeSeries: Promise<TimeSeries> | undefined;

@@ -18,6 +18,8 @@ export interface SettleSettings {
   storage: ObjectStore;
   /** Recorded in the ledger. */
   worker: string;
+  /** Aborted when the process is to end: the slice in hand is finished, the rest of the batch is left to others. */
+  stopping?: AbortSignal;
   log: Log;
 }
 
@@ -37,7 +39,7 @@ export type Settle = ReturnType<typeof createSettle>;
  * Stream -> storage -> ledger, a batch at a time. Every step may be repeated: objects are created if absent, rows are
  * inserted once, what is removed may be gone already. So a batch that broke off anywhere is simply done again.
  */
-export function createSettle({ db, inbox, storage, worker, log }: SettleSettings) {
+export function createSettle({ db, inbox, storage, worker, stopping, log }: SettleSettings) {
   const storeObject = createStoring({ inbox, storage });
 
   /** A consumer's Handler. @returns ids of entries to be tried again; @throws Unavailable: none of the batch is lost */
@@ -45,10 +47,14 @@ export function createSettle({ db, inbox, storage, worker, log }: SettleSettings
     const again = new Set<string>();
     const startedAt = performance.now();
     const known = entries.filter((entry) => isUploadId(entry.key) || ignore(entry));
+    const handled = new Set<string>();
     for await (const { items, missing } of slices(known)) {
+      if (stopping?.aborted && handled.size > 0) break;
       await checkMissing(missing, again);
       await settleItems(await storeObjects(items, again), again);
+      for (const { key } of [...missing, ...items.map(({ entry }) => entry)]) handled.add(key);
     }
+    for (const { id, key } of known) if (!handled.has(key)) again.add(id);
     log.info({ entries: entries.length, again: again.size, ms: Math.round(performance.now() - startedAt) }, "batch settled");
     return again;
   }

@@ -149,3 +149,22 @@ test("other bytes under a settled upload's id, taken in while the database was a
   expect(await (await fetch(`${world.url}/api/files/${file_id}`)).text()).toBe("first");
   expect(await world.ledger()).toBe(1);
 });
+
+test("a process that is to end finishes the slice in hand and leaves the rest of a large batch to others", async () => {
+  const roomy = await openWorld();
+  try {
+    const body = Buffer.alloc(256 * 1024);
+    await Promise.all(Array.from({ length: 36 }, (_, i) => roomy.put(`${i}.bin`, Buffer.concat([body.subarray(4), Buffer.from([i, 1, 1, 1])]))));
+    const stopping = new AbortController();
+    const { context } = roomy;
+    const storage: typeof context.storage = { ...context.storage, put: (...put) => (stopping.abort(), context.storage.put(...put)) };
+    const settle = createSettle({ db: context.db, inbox: context.inbox, storage, worker: "ending", stopping: stopping.signal, log: context.log });
+    const entries = (await roomy.redis.xrange(roomy.stream, "-", "+")).map(([id, [, key, , text]]) => ({ id, key: key!, body: text! }));
+    const left = await settle(entries);
+    expect([await roomy.ledger(), left.size]).toEqual([32, 4]);
+    await roomy.settleAll();
+    expect(await roomy.ledger()).toBe(36);
+  } finally {
+    await roomy.close();
+  }
+});
