@@ -58,6 +58,7 @@ describe.each([["with JavaScript", true], ["without JavaScript", false]] as cons
     const text = await page.$eval("main", (element) => element.textContent!);
     expect(text).toContain("report.txt");
     expect(text).toContain("Ada");
+    expect(text).not.toMatch(/could not be reached/); // nothing is wrong: it only waits
     const workload = await openWorkload(world.context);
     await eventually(headline, expect.stringMatching(/^Stored/));
     await workload.stop();
