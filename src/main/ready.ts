@@ -1,4 +1,5 @@
 import { Router, type RequestHandler } from "express";
+import { within } from "../core/within.ts";
 import { command } from "../stream/redis.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
 import type { TimeSeriesKind } from "../db/time-series.ts";
@@ -47,17 +48,11 @@ export function createHealthRouter(context: Context, ledger: () => TimeSeriesKin
 
 async function probe(name: keyof typeof WITHOUT, ask: () => Promise<unknown>): Promise<Probe> {
   const startedAt = performance.now();
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${PROBE_TIMEOUT_MS} ms`)), PROBE_TIMEOUT_MS);
-  });
   let error: string | undefined;
   try {
-    await Promise.race([ask(), late]);
+    await within(PROBE_TIMEOUT_MS, name, ask());
   } catch (cause) {
     error = cause instanceof Error ? cause.message : String(cause);
-  } finally {
-    clearTimeout(timer);
   }
   const latency_ms = Math.round((performance.now() - startedAt) * 10) / 10;
   return { ok: error === undefined, latency_ms, ...(error !== undefined && { error }), without: WITHOUT[name] };

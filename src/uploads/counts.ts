@@ -55,15 +55,17 @@ export function createCounts({ db, redis, stream, ledger, clock }: CountsSetting
   function counts(): Promise<Counts> {
     wantedAt = clock.now().getTime();
     sampling ??= setInterval(sample, SAMPLE_EVERY_MS).unref();
-    reading ??= read().finally(() => (reading = undefined));
-    return reading;
+    return readShared();
+  }
+
+  function readShared(): Promise<Counts> {
+    return (reading ??= read().finally(() => (reading = undefined)));
   }
 
   /** Keeps the rate honest between two questions; stops when nobody has asked for a while. */
   function sample(): void {
     if (clock.now().getTime() - wantedAt > 60_000) return stop();
-    reading ??= read().finally(() => (reading = undefined));
-    reading.catch(() => {}); // whoever asks next is told
+    readShared().catch(() => {}); // whoever asks next is told
   }
 
   function stop(): void {

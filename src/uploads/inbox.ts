@@ -2,7 +2,7 @@ import { Readable } from "node:stream";
 import { Failure } from "../core/errors.ts";
 import { newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
-import type { ByteRange, ObjectStore } from "../objects/object-store.ts";
+import type { ByteRange, ObjectInfo, ObjectStore } from "../objects/object-store.ts";
 import { checkFileType } from "./file-types.ts";
 import { decodeRecord, encodeRecord, type InboxRecord } from "./inbox-record.ts";
 import type { Manifest } from "./messages.ts";
@@ -31,7 +31,7 @@ export interface InboxSettings {
 
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
-const REMOVE_AT_ONCE = 1_000;
+const LIST_AT_ONCE = 1_000;
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 
 export type Inbox = ReturnType<typeof createInbox>;
@@ -113,27 +113,26 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
 
   /** Removes blobs older than `before` whose manifest was never written. @returns how many */
   async function sweep(before: Date): Promise<number> {
-    const old: string[] = [];
-    for (let after: string | undefined; ;) {
-      const page = await store.list(BLOBS, { limit: REMOVE_AT_ONCE, ...(after && { after }) });
-      old.push(...page.filter(({ modifiedAt }) => modifiedAt < before).map(({ key }) => key));
-      if (page.length < REMOVE_AT_ONCE) break;
-      after = page.at(-1)!.key;
-    }
-    if (old.length === 0) return 0;
-    const orphans = new Set(old);
-    for (let after: string | undefined; ;) {
-      const page = await store.list(MANIFESTS, { limit: REMOVE_AT_ONCE, ...(after && { after }) });
-      for (const { key } of page) {
-        const record = await store.readWhole(key);
-        const blobKey = record && decodeRecord(record).manifest.blob_key;
-        if (blobKey) orphans.delete(blobKey);
-      }
-      if (page.length < REMOVE_AT_ONCE) break;
-      after = page.at(-1)!.key;
+    const orphans = new Set<string>();
+    for await (const { key, modifiedAt } of objects(BLOBS)) if (modifiedAt < before) orphans.add(key);
+    if (orphans.size === 0) return 0;
+    for await (const { key } of objects(MANIFESTS)) {
+      const record = await store.readWhole(key);
+      const blobKey = record && decodeRecord(record).manifest.blob_key;
+      if (blobKey) orphans.delete(blobKey);
     }
     await store.remove([...orphans]);
     return orphans.size;
+  }
+
+  /** All objects under a prefix, listed a page at a time. */
+  async function* objects(prefix: string): AsyncGenerator<ObjectInfo> {
+    for (let after: string | undefined; ;) {
+      const page = await store.list(prefix, { limit: LIST_AT_ONCE, ...(after && { after }) });
+      yield* page;
+      if (page.length < LIST_AT_ONCE) return;
+      after = page.at(-1)!.key;
+    }
   }
 
   return { store, receive, discard, commit, find, open, remove, listOlder, sweep };

@@ -10,11 +10,9 @@ import { cleanFileName } from "./file-name.ts";
 import type { Inbox, Received } from "./inbox.ts";
 import { describeStatus, type StatusReader } from "./status.ts";
 
-export interface UploadsRouterSettings {
+export interface DoorSettings {
   accept: Accept;
   inbox: Inbox;
-  statusOf: StatusReader;
-  counts: CountsReader;
   limitBytes: number;
 }
 
@@ -27,7 +25,7 @@ const MOST_UPLOADER_CHARACTERS = 128;
 export type Door = ReturnType<typeof createDoor>;
 
 /** The two ways in over plain HTTP. Both stream into the inbox and end in accept. */
-export function createDoor({ accept, inbox, limitBytes }: Pick<UploadsRouterSettings, "accept" | "inbox" | "limitBytes">) {
+export function createDoor({ accept, inbox, limitBytes }: DoorSettings) {
   const mostFormBytes = limitBytes + FORM_OVERHEAD_BYTES;
   const readForm = createFormReader<Received>("file", mostFormBytes, {
     async receive(stream, { fileName, declaredType }) {

@@ -1,5 +1,5 @@
 import { Failure, Unavailable } from "../core/errors.ts";
-import { isDerived } from "../core/ids.ts";
+import { isDerived, isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { isDataError, type Db } from "../db/pool.ts";
 import type { ObjectStore } from "../objects/object-store.ts";
@@ -46,7 +46,7 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
   async function settle(entries: Entry[]): Promise<Set<string>> {
     const again = new Set<string>();
     const startedAt = performance.now();
-    const known = entries.filter((entry) => isUploadId(entry.key) || ignore(entry));
+    const known = entries.filter((entry) => isId(entry.key) || ignore(entry));
     const handled = new Set<string>();
     for await (const { items, missing } of slices(known)) {
       if (stopping?.aborted && handled.size > 0) break;
@@ -182,8 +182,4 @@ function toTrouble(error: unknown): ItemTrouble {
 function toRow({ manifest, entry, storageKey }: Item & { storageKey: string }): SettledRow {
   const { blob_key: _, ...row } = manifest;
   return { ...row, storage_key: storageKey, stream_id: entry.id };
-}
-
-function isUploadId(key: string): boolean {
-  return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(key);
 }

@@ -30,20 +30,18 @@ export function createStoring({ inbox, storage }: { inbox: Inbox; storage: Objec
   }
 
   async function storeBlob(key: string, blobKey: string, sha256: string): Promise<void> {
-    const blob = await inbox.store.read(blobKey);
-    if (!blob) throw new ItemTrouble("INBOX_BLOB_MISSING", "The upload's bytes are missing from the inbox.");
-    if (adopts(storage)) {
-      await verify(blob.stream, sha256);
+    // Only a store of the same kind can be adopted from; from another one verifying first would fetch every byte twice.
+    if (adopts(storage) && inbox.store.kind === storage.kind) {
+      await verify(await openBlob(blobKey), sha256);
       if (await storage.adopt(key, inbox.store, blobKey)) return;
-      return storeBlobByCopy(key, blobKey, sha256);
     }
-    await storage.put(key, verified(blob.stream, sha256), { ifAbsent: true });
+    await storage.put(key, verified(await openBlob(blobKey), sha256), { ifAbsent: true });
   }
 
-  async function storeBlobByCopy(key: string, blobKey: string, sha256: string): Promise<void> {
+  async function openBlob(blobKey: string): Promise<AsyncIterable<Uint8Array>> {
     const blob = await inbox.store.read(blobKey);
     if (!blob) throw new ItemTrouble("INBOX_BLOB_MISSING", "The upload's bytes are missing from the inbox.");
-    await storage.put(key, verified(blob.stream, sha256), { ifAbsent: true });
+    return blob.stream;
   }
 
   return storeObject;

@@ -8,6 +8,7 @@ const sha256 = (bytes: string | Uint8Array) => createHash("sha256").update(bytes
 describe.each([
   ["inbox and storage on disk", {}],
   ["inbox and storage in S3", { INBOX: "s3", STORAGE_MODE: "s3" }],
+  ["inbox in S3, storage on disk", { INBOX: "s3" }],
   ["inbox on disk, storage in S3, ledger partitioned natively", { STORAGE_MODE: "s3", TIME_SERIES: "native" }],
 ] as const)("an upload with %s", (_where, settings) => {
   let world: World;
