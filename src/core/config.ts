@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseFailpoints } from "./failpoints.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -45,14 +46,25 @@ const settings = z.object({
   MAX_UPLOAD_BYTES: whole(1, 80 * GIB).default(5 * GIB),
   ALLOWED_TYPES: z.string().default("").transform(splitList),
   UPLOAD_IDLE_SECONDS: whole(1, 3600).default(30),
+  UPLOAD_MIN_BYTES_PER_SECOND: whole(0, MIB).default(64),
+  MAX_CONCURRENT_UPLOADS: whole(1, 100_000).default(256),
+  UPLOAD_MEMORY_BYTES: whole(MIB).default(128 * MIB),
+  MAX_BACKLOG: whole(1).default(1_000_000),
+  MAX_BACKLOG_BYTES: whole(1).default(100 * GIB),
+  MIN_FREE_BYTES: whole(0).optional(),
+  ADDRESS_UPLOADS_PER_MINUTE: whole(0).default(0),
+  ACCOUNT_UPLOADS_PER_MINUTE: whole(0).default(0),
 
   CONSUMER_BATCH_SIZE: whole(1, 5000).default(500),
   CLAIM_IDLE_SECONDS: whole(1, 3600).default(30),
   RETRY_SECONDS: whole(0, 3600).default(5),
   RECONCILE_SECONDS: whole(1, 3600).default(30),
   RECONCILE_AGE_SECONDS: whole(1, 86_400).default(60),
+  ORPHAN_AGE_SECONDS: whole(1, 31_536_000).default(86_400),
+  SCRUB_BYTES_PER_SECOND: whole(0).default(MIB),
   RUN_WORKER_IN_WEB: flag.default(false),
   SHUTDOWN_SECONDS: whole(1, 600).default(30),
+  FAILPOINTS: z.string().default("").transform(readFailpoints),
 });
 
 export type Config = z.infer<typeof settings>;
@@ -92,6 +104,9 @@ function contradictions(config: Config): string[] {
   if (config.NODE_ENV === "production" && (EXAMPLE_SECRETS.has(config.SECRET_KEY) || config.SECRET_KEY.length < SHORTEST_SECRET)) {
     faults.push(`SECRET_KEY: in production set a random text of at least ${SHORTEST_SECRET} characters (openssl rand -hex 32)`);
   }
+  if (config.NODE_ENV === "production" && config.FAILPOINTS.length > 0) {
+    faults.push("FAILPOINTS: makes the process fail on purpose, for tests; production does not take it");
+  }
   if ((config.STORAGE_MODE === "s3" || config.INBOX === "s3") && !config.S3_BUCKET) {
     faults.push("S3_BUCKET: is needed by STORAGE_MODE=s3 and INBOX=s3");
   }
@@ -99,6 +114,15 @@ function contradictions(config: Config): string[] {
     faults.push("S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY: set both or neither");
   }
   return faults;
+}
+
+function readFailpoints(text: string, context: z.RefinementCtx) {
+  try {
+    return parseFailpoints(text);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: (error as Error).message });
+    return z.NEVER;
+  }
 }
 
 function splitList(text: string): string[] {

@@ -2,6 +2,7 @@ import { hostname } from "node:os";
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../core/clock.ts";
 import type { Config } from "../core/config.ts";
+import { armFailpoints } from "../core/failpoints.ts";
 import type { Log } from "../core/log.ts";
 import { openDb } from "../db/pool.ts";
 import { openObjectStore } from "../objects/open.ts";
@@ -19,6 +20,7 @@ export type Context = Awaited<ReturnType<typeof openContext>>;
 
 /** Builds each thing once, for whichever process asks. */
 export async function openContext({ config, log, clock }: { config: Config; log: Log; clock: Clock }) {
+  armFailpoints(config.FAILPOINTS);
   const name = `${hostname()}-${process.pid}-${randomBytes(3).toString("hex")}`;
   const db = openDb({ uri: config.PG_URI, poolSize: config.PG_POOL_SIZE, name: `connectstorm ${name}`.slice(0, 63), log });
   const redis = openRedis({ url: config.REDIS_URL, commandTimeoutMs: config.REDIS_TIMEOUT_MS, log });

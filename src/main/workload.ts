@@ -12,8 +12,7 @@ import type { Running } from "./shutdown.ts";
 
 const UPKEEP_EVERY_MS = 3_600_000;
 const HOUSEKEEPING_EVERY_MS = 600_000;
-const SWEEP_EVERY_MS = 3_600_000;
-const SWEEP_AGE_MS = 86_400_000;
+const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to grow that old
 
 /** Context -> consumers and timers, running. */
 export async function openWorkload(context: Context): Promise<Running> {
@@ -30,12 +29,13 @@ export async function openWorkload(context: Context): Promise<Running> {
     handle: createSettle({ db, inbox, storage, worker: name, stopping: stop.signal, log }),
     log,
   });
+  const orphanAgeMs = config.ORPHAN_AGE_SECONDS * 1000;
   let timeSeries: Promise<TimeSeries> | undefined;
   const jobs: Job[] = [
     {
       name: "reconcile",
       everyMs: config.RECONCILE_SECONDS * 1000,
-      runOnce: createReconcile({ db, inbox, redis, stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, clock, log }).runOnce,
+      runOnce: createReconcile({ db, inbox, redis, stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, orphanAgeMs, clock, log }).runOnce,
     },
     {
       name: "ledger upkeep",
@@ -48,7 +48,7 @@ export async function openWorkload(context: Context): Promise<Running> {
     },
     { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: consumer.forgetDeadConsumers },
     ...[inbox.store, storage].filter(sweeps).map((store) => (
-      { name: "sweep", everyMs: SWEEP_EVERY_MS, runOnce: () => store.sweep(SWEEP_AGE_MS) }
+      { name: "sweep", everyMs: Math.min(SWEEP_EVERY_MS, orphanAgeMs), runOnce: () => store.sweep(orphanAgeMs) }
     )),
   ];
   const running = [consumer.run(stop.signal), ...jobs.map((job) => repeat(job, stop.signal, log))];

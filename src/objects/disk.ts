@@ -3,6 +3,7 @@ import { access } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { Unavailable, type Dependency } from "../core/errors.ts";
+import { failpoint } from "../core/failpoints.ts";
 import { openLargeFiles } from "./large.ts";
 import { checkKey, clip, type AdoptsObjects, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps } from "./object-store.ts";
 import { openRecords, Unanswered, type ObjectRecord } from "./records.ts";
@@ -43,6 +44,7 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
       return { stored: await commit(key, record, options), sizeBytes: bytes.length };
     }
     const { file, sizeBytes } = await large.write(key, chunks).finally(() => chunks.return?.());
+    await failpoint("file-written");
     return { stored: await commitFile(key, file, sizeBytes, options), sizeBytes };
   }
 

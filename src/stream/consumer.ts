@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import { backoffMs, pause } from "../core/backoff.ts";
 import { Unavailable } from "../core/errors.ts";
+import { failpoint } from "../core/failpoints.ts";
 import type { Log } from "../core/log.ts";
 import { inHandKey } from "./backlog.ts";
 import { command } from "./redis.ts";
@@ -50,10 +51,12 @@ export function createConsumer(settings: ConsumerSettings) {
     if (entries.length === 0) return 0;
     const stillAlive = setInterval(() => void touch(entries), claimIdleMs / 3);
     try {
+      await failpoint("batch-read");
       await markInHand(entries);
       const failed = await handle(entries);
       for (const id of failed) retryAt.set(id, Date.now() + retryMs);
       await acknowledge(entries.filter(({ id }) => !failed.has(id)));
+      await failpoint("batch-acknowledged");
       await redis.srem(inHandKey(stream), ...entries.map(({ key }) => key)).catch(() => {}); // as above
     } catch (error) {
       // All of them stay pending and are ours: without this they would wait for somebody to claim them.

@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
 import { Failure, Unavailable } from "../core/errors.ts";
+import { failpoint } from "../core/failpoints.ts";
 import { derivedId, newId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { within } from "../core/within.ts";
@@ -56,6 +57,7 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
    */
   async function accept(upload: Upload): Promise<Receipt> {
     try {
+      await failpoint("bytes-received");
       return await (upload.idempotencyKey === undefined ? acceptOnce(upload) : acceptUnderKey(upload, upload.idempotencyKey));
     } catch (error) {
       if (error instanceof Failure) await inbox.discard(upload.received);
@@ -105,8 +107,11 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
 
   /** Tells the worker. If that fails the upload is safe all the same: the reconciler finds it in the inbox. */
   async function enqueue(manifest: Manifest): Promise<string | null> {
+    await failpoint("manifest-committed");
     try {
-      return await append(redis, stream, { key: manifest.upload_id, body: JSON.stringify(manifest) });
+      const streamId = await append(redis, stream, { key: manifest.upload_id, body: JSON.stringify(manifest) });
+      await failpoint("entry-appended");
+      return streamId;
     } catch (err) {
       if (!(err instanceof Unavailable)) throw err;
       log.debug({ err, uploadId: manifest.upload_id }, "upload accepted without the stream");

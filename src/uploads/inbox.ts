@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
 import { Failure } from "../core/errors.ts";
+import { failpoint } from "../core/failpoints.ts";
 import { newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
 import type { ByteRange, ObjectInfo, ObjectStore } from "../objects/object-store.ts";
@@ -100,6 +101,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
   /** Takes settled uploads out: manifests first, so that none is ever left without its bytes. */
   async function remove(manifests: readonly Pick<Manifest, "upload_id" | "blob_key">[]): Promise<void> {
     await store.remove(manifests.map(({ upload_id }) => MANIFESTS + upload_id));
+    await failpoint("manifests-removed");
     const blobs = manifests.flatMap(({ blob_key }) => (blob_key === null ? [] : [blob_key]));
     if (blobs.length > 0) await store.remove(blobs);
   }

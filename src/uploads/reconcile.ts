@@ -1,5 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
+import { failpoint } from "../core/failpoints.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
 import { appendAll } from "../stream/append.ts";
@@ -15,6 +16,8 @@ export interface ReconcileSettings {
   stream: string;
   /** An upload younger than this is on its way and left alone. */
   ageMs: number;
+  /** A blob without a manifest is removed when it is older than this. */
+  orphanAgeMs: number;
   clock: Clock;
   log: Log;
 }
@@ -24,13 +27,12 @@ const PAGE = 1_000;
 const MOST_PAGES = 200; // a run's share of a huge inbox; the next run goes on where this one stopped
 const MOST_STREAM_ENTRIES = 200_000; // reading a longer stream costs more than what is missing from it can wait
 const READ_AT_ONCE = 32; // inbox records, each with up to SMALL_OBJECT_BYTES of bytes
-const BLOB_AGE_MS = 86_400_000;
-const SWEEP_EVERY_MS = 3_600_000;
+const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to grow that old
 
 export type Reconcile = ReturnType<typeof createReconcile>;
 
 /** Inbox -> stream, for what the stream lost. One process at a time, by an advisory lock of the database. */
-export function createReconcile({ db, inbox, redis, stream, ageMs, clock, log }: ReconcileSettings) {
+export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, clock, log }: ReconcileSettings) {
   let after: string | undefined;
   let sweptAt = 0;
 
@@ -49,8 +51,8 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, clock, log }:
         after = next;
         if (!next) break;
       }
-      if (clock.now().getTime() - sweptAt >= SWEEP_EVERY_MS) {
-        done.swept = await inbox.sweep(new Date(clock.now().getTime() - BLOB_AGE_MS));
+      if (clock.now().getTime() - sweptAt >= Math.min(SWEEP_EVERY_MS, orphanAgeMs)) {
+        done.swept = await inbox.sweep(new Date(clock.now().getTime() - orphanAgeMs));
         sweptAt = clock.now().getTime();
       }
       if (done.requeued + done.removed + done.swept > 0) log.warn(done, "reconciled the inbox with the stream and the ledger");
@@ -60,15 +62,18 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, clock, log }:
 
   async function reconcilePage(ids: string[], queued: () => Promise<Set<string> | undefined>, done: { requeued: number; removed: number }): Promise<void> {
     if (ids.length === 0) return;
+    await failpoint("inbox-listed");
     const { stored, dead } = await queries.selectFinished(db, ids);
     const removed = await removeSettled(ids.filter((id) => stored.has(id)));
     done.removed += removed.size;
+    await failpoint("settled-removed");
     const open = ids.filter((id) => !removed.has(id) && !dead.has(id));
     if (open.length === 0) return;
     const inStream = await queued();
     if (!inStream) return;
     for await (const lost of manifests(open.filter((id) => !inStream.has(id)))) {
       await appendAll(redis, stream, lost.map((manifest) => ({ key: manifest.upload_id, body: JSON.stringify(manifest) })));
+      await failpoint("uploads-requeued");
       done.requeued += lost.length;
     }
   }

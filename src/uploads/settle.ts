@@ -1,4 +1,5 @@
 import { Failure, Unavailable } from "../core/errors.ts";
+import { failpoint } from "../core/failpoints.ts";
 import { isDerived, isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { isDataError, type Db } from "../db/pool.ts";
@@ -51,7 +52,10 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     for await (const { items, missing } of slices(known)) {
       if (stopping?.aborted && handled.size > 0) break;
       await checkMissing(missing, again);
-      await settleItems(await storeObjects(items, again), again);
+      await failpoint("records-read");
+      const stored = await storeObjects(items, again);
+      await failpoint("objects-stored");
+      await settleItems(stored, again);
       for (const { key } of [...missing, ...items.map(({ entry }) => entry)]) handled.add(key);
     }
     for (const { id, key } of known) if (!handled.has(key)) again.add(id);
@@ -117,8 +121,10 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
       await settleItems(items.slice(0, middle), again);
       return settleItems(items.slice(middle), again);
     }
+    await failpoint("rows-committed");
     const settled = await withoutImpostors(items, fresh, again);
     await inbox.remove(await unchanged(settled));
+    await failpoint("inbox-removed");
   }
 
   /**
@@ -153,12 +159,14 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
   async function spendAttempt(entry: Entry, item: InboxRecord | undefined, { code, message }: ItemTrouble, again: Set<string>): Promise<void> {
     const trouble = { uploadId: entry.key, code, reason: message };
     const attempts = await queries.countAttempt(db, trouble);
+    await failpoint("attempt-counted");
     if (attempts < MOST_ATTEMPTS) {
       log.warn({ uploadId: entry.key, streamId: entry.id, code, reason: message, attempts }, "upload could not be settled, will be tried again");
       again.add(entry.id);
       return;
     }
     await queries.insertDeadLetter(db, trouble, entry.id, item?.manifest);
+    await failpoint("dead-letter-written");
     log.error({ uploadId: entry.key, streamId: entry.id, code, reason: message, attempts }, "upload became a dead letter");
   }
 

@@ -91,7 +91,7 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
       for (let batch = 0; batch < 1_000 && (await redis.xlen(context.stream)) > 0; batch++) await first.runOnce(1);
     },
     reconcile: () => createReconcile({
-      db: context.db, inbox: context.inbox, redis: context.redis, stream: context.stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, clock, log,
+      db: context.db, inbox: context.inbox, redis: context.redis, stream: context.stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, orphanAgeMs: config.ORPHAN_AGE_SECONDS * 1000, clock, log,
     }).runOnce(),
     async ledger(): Promise<number> {
       const { rows } = await context.db.query<{ count: number }>("select count(*) as count from file_events");
