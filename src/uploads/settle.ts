@@ -2,7 +2,7 @@ import { Failure, Unavailable } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { isDerived, isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
-import { isDataError, type Db } from "../db/pool.ts";
+import { isDataError, type Database } from "../db/pool.ts";
 import type { ObjectStore } from "../objects/object-store.ts";
 import type { Entry } from "../stream/consumer.ts";
 import type { Inbox } from "./inbox.ts";
@@ -14,7 +14,7 @@ import type { SettledRow } from "./queries.ts";
 import { createStoring } from "./store-object.ts";
 
 export interface SettleSettings {
-  db: Db;
+  db: Database;
   inbox: Inbox;
   storage: ObjectStore;
   /** Recorded in the ledger. */
@@ -158,14 +158,18 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
   /** An item's own trouble: tried again, and after the third time a dead letter, whose bytes stay in the inbox. */
   async function spendAttempt(entry: Entry, item: InboxRecord | undefined, { code, message }: ItemTrouble, again: Set<string>): Promise<void> {
     const trouble = { uploadId: entry.key, code, reason: message };
-    const attempts = await queries.countAttempt(db, trouble);
-    await failpoint("attempt-counted");
+    // In one transaction: a worker that dies in between has spent no attempt, so there are never more than three.
+    const attempts = await db.transaction(async (tx) => {
+      const counted = await queries.countAttempt(tx, trouble);
+      await failpoint("attempt-counted");
+      if (counted >= MOST_ATTEMPTS) await queries.insertDeadLetter(tx, trouble, entry.id, item?.manifest);
+      return counted;
+    });
     if (attempts < MOST_ATTEMPTS) {
       log.warn({ uploadId: entry.key, streamId: entry.id, code, reason: message, attempts }, "upload could not be settled, will be tried again");
       again.add(entry.id);
       return;
     }
-    await queries.insertDeadLetter(db, trouble, entry.id, item?.manifest);
     await failpoint("dead-letter-written");
     log.error({ uploadId: entry.key, streamId: entry.id, code, reason: message, attempts }, "upload became a dead letter");
   }

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -13,6 +13,8 @@ export interface Program {
   kill(signal: NodeJS.Signals): void;
   /** Kilobytes, from /proc: VmRSS, RssAnon, VmHWM. */
   memory(field: string): number;
+  /** How many are open. */
+  descriptors(): number;
 }
 
 /** Starts one of our processes as production does: node dist/main/<name>.js. `npm test` has built it. */
@@ -46,5 +48,6 @@ export function startProgram(name: "web" | "worker" | "migrate", env: Record<str
     exit,
     kill: (signal) => void child.kill(signal),
     memory: (field) => Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(readFileSync(`/proc/${child.pid}/status`, "utf8"))?.[1]),
+    descriptors: () => readdirSync(`/proc/${child.pid}/fd`).length,
   };
 }

@@ -2,9 +2,8 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { CreateBucketCommand, DeleteBucketCommand, DeleteObjectsCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
 import { Redis } from "ioredis";
-import pg from "pg";
+import type pg from "pg";
 import { parseConfig, type Config } from "../../src/core/config.ts";
 import { createLog } from "../../src/core/log.ts";
 import { migrate } from "../../src/db/migrate.ts";
@@ -17,6 +16,7 @@ import { UPLOADS_GROUP } from "../../src/uploads/messages.ts";
 import { createReconcile } from "../../src/uploads/reconcile.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
 import { fetch } from "./fetch.ts";
+import { createBucket, createDatabase } from "./places.ts";
 import { servers } from "./servers.ts";
 
 export type World = Awaited<ReturnType<typeof openWorld>>;
@@ -122,40 +122,4 @@ function withHost(uri: string, host: string | undefined): string {
   const url = new URL(uri);
   if (host) url.host = host;
   return url.href;
-}
-
-async function createDatabase(name: string) {
-  const admin = async (statement: string) => {
-    const client = new pg.Client({ connectionString: servers.pgUri() });
-    await client.connect();
-    await client.query(statement).finally(() => client.end());
-  };
-  await admin(`create database ${name}`);
-  const uri = new URL(servers.pgUri());
-  uri.pathname = `/${name}`;
-  return { uri: uri.href, drop: () => admin(`drop database ${name} with (force)`) };
-}
-
-async function createBucket(name: string) {
-  const { endpoint, region, accessKeyId, secretAccessKey } = servers.s3();
-  const client = new S3Client({ endpoint, region, forcePathStyle: true, credentials: { accessKeyId, secretAccessKey }, requestChecksumCalculation: "WHEN_REQUIRED" });
-  await client.send(new CreateBucketCommand({ Bucket: name }));
-  async function list(prefix = ""): Promise<string[]> {
-    const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket: name, Prefix: prefix }));
-    return Contents.map(({ Key }) => Key!);
-  }
-  return {
-    name, client, list,
-    settings: {
-      S3_BUCKET: name, S3_ENDPOINT: endpoint, S3_REGION: region, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey,
-      S3_FORCE_PATH_STYLE: "true",
-    },
-    async drop() {
-      for (let keys = await list(); keys.length > 0; keys = await list()) {
-        await client.send(new DeleteObjectsCommand({ Bucket: name, Delete: { Objects: keys.map((Key) => ({ Key })) } }));
-      }
-      await client.send(new DeleteBucketCommand({ Bucket: name }));
-      client.destroy();
-    },
-  };
 }

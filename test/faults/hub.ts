@@ -1,0 +1,164 @@
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtemp, open, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import pg from "pg";
+import { findFreePort } from "../../scripts/servers/ports.ts";
+import { parseConfig, type Config } from "../../src/core/config.ts";
+import { createLog } from "../../src/core/log.ts";
+import { migrate } from "../../src/db/migrate.ts";
+import { openDb } from "../../src/db/pool.ts";
+import { openDiskStore } from "../../src/objects/disk.ts";
+import { decodeRecord } from "../../src/uploads/inbox-record.ts";
+import { createBucket, createDatabase } from "../support/places.ts";
+import { servers } from "../support/servers.ts";
+import { openSlot, type Slot } from "./slot.ts";
+
+export interface HubSettings {
+  settings?: Partial<Record<keyof Config, string>>;
+  webs?: number;
+  workers?: number;
+  /** Servers of the test's own, when it means to harm them: as the harness reaches them. */
+  redisUrl?: string;
+  pgUri?: string;
+  /** How the system under test reaches them: through a fault proxy. Hosts with ports. */
+  through?: { redis?: string; postgres?: string; s3?: string };
+  /** Where inbox and storage lie; a folder of its own when left out. */
+  folder?: string;
+  /** Put before `node`, such as strace; and what is put into its environment. */
+  launch?: { memoryBytes?: number; env?: Record<string, string> };
+}
+
+const MANIFEST_BYTES = 16_384; // as in src/main/context.ts: an inbox record holds a manifest beside the bytes
+
+export type Hub = Awaited<ReturnType<typeof openHub>>;
+
+/**
+ * The real system as processes, web and worker or several of each, with database, stream, folders and bucket of its own.
+ * Reconcile periods are short, so that what was promised "within two of them" can be waited for.
+ */
+export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, pgUri, through = {}, folder: given, launch = {} }: HubSettings = {}) {
+  const id = `f${randomBytes(6).toString("hex")}`;
+  const folder = given ?? await mkdtemp(join(tmpdir(), "connectstorm-fault-"));
+  const database = await createDatabase(id, pgUri);
+  const bucket = settings.INBOX === "s3" || settings.STORAGE_MODE === "s3" ? await createBucket(id) : undefined;
+  const seenRedis = redisUrl ?? servers.redisUrl();
+  const shared: Record<string, string> = {
+    NODE_ENV: "test", LOG_LEVEL: "info",
+    REDIS_URL: withHost(seenRedis, through.redis), REDIS_PREFIX: `${id}:`, PG_URI: withHost(database.uri, through.postgres), PG_POOL_SIZE: "5",
+    INBOX_DIR: join(folder, "inbox"), STORAGE_DIR: join(folder, "storage"),
+    CLAIM_IDLE_SECONDS: "1", RETRY_SECONDS: "0", RECONCILE_SECONDS: "1", RECONCILE_AGE_SECONDS: "1", ORPHAN_AGE_SECONDS: "5",
+    CONSUMER_BATCH_SIZE: "50", SHUTDOWN_SECONDS: "10",
+    ...bucket?.settings, ...(through.s3 && { S3_ENDPOINT: withHost(servers.s3().endpoint, through.s3).replace(/\/$/, "") }), ...settings,
+  };
+  const config = parseConfig(shared);
+
+  const log = createLog("silent", "test");
+  const migrating = openDb({ uri: database.uri, poolSize: 2, name: "test", log });
+  await migrate({ db: migrating, folder: join(import.meta.dirname, "../../sql"), timeSeries: config.TIME_SERIES, log });
+  await migrating.close();
+
+  const slots: Slot[] = [];
+  const place = (name: "web" | "worker", env: Record<string, string>) => {
+    const slot = openSlot(name, { ...shared, ...env }, launch);
+    slots.push(slot);
+    return slot;
+  };
+  const webSlots = [];
+  for (let i = 0; i < webs; i++) {
+    const port = await findFreePort();
+    webSlots.push(Object.assign(place("web", { PORT: String(port) }), { url: `http://127.0.0.1:${port}` }));
+  }
+  const workerSlots = Array.from({ length: workers }, () => place("worker", {}));
+  const redis = new Redis(seenRedis, { lazyConnect: true, retryStrategy: () => 50, maxRetriesPerRequest: null });
+  redis.on("error", () => {}); // it is meant to go away
+
+  async function start(): Promise<void> {
+    await Promise.all(slots.map((slot) => slot.start()));
+  }
+
+  /** One statement on a connection of its own, past the code under test. */
+  async function sql<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
+    const client = new pg.Client({ connectionString: database.uri });
+    client.on("error", () => {});
+    await client.connect();
+    try {
+      return (await client.query<Row>(text, values)).rows;
+    } finally {
+      await client.end().catch(() => {});
+    }
+  }
+
+  /** The disk stores in use, opened beside the processes: LMDB takes several. */
+  const stores = new Map<string, ReturnType<typeof openDiskStore>>();
+  function storeIn(place: string) {
+    const found = stores.get(place) ?? openDiskStore({ folder: place, dependency: "inbox", smallObjectBytes: config.SMALL_OBJECT_BYTES });
+    stores.set(place, found);
+    return found;
+  }
+
+  async function inboxKeys(): Promise<string[]> {
+    if (config.INBOX === "s3") return (await bucket!.list("inbox/")).map((key) => key.slice("inbox/".length));
+    const keys: string[] = [];
+    for (let after: string | undefined; ;) {
+      const page = await storeIn(config.INBOX_DIR).list("", { limit: 1_000, ...(after && { after }) });
+      keys.push(...page.map(({ key }) => key));
+      if (page.length < 1_000) return keys;
+      after = page.at(-1)!.key;
+    }
+  }
+
+  /** One byte of a waiting upload's bytes turns over, on the disk. Only for uploads that are kept as a file. */
+  async function damageInbox(uploadId: string): Promise<void> {
+    const { manifest } = decodeRecord((await storeIn(config.INBOX_DIR).readWhole(`manifests/${uploadId}`))!);
+    const hash = createHash("sha256").update(manifest.blob_key!).digest("hex");
+    const names = await readdir(join(config.INBOX_DIR, "files", hash.slice(0, 2)));
+    const file = await open(join(config.INBOX_DIR, "files", hash.slice(0, 2), names.find((name) => name.startsWith(hash))!), "r+");
+    const byte = Buffer.alloc(1);
+    await file.read(byte, 0, 1, 1_000);
+    await file.write(Buffer.of(byte[0]! ^ 1), 0, 1, 1_000);
+    await file.close();
+  }
+
+  /** Each with the number of files that its index knows. */
+  async function diskStores(): Promise<{ name: string; folder: string; known: number }[]> {
+    const places = [...(config.INBOX === "disk" ? [["inbox", config.INBOX_DIR]] : []), ...(config.STORAGE_MODE === "local" ? [["storage", config.STORAGE_DIR]] : [])];
+    return Promise.all(places.map(async ([name, place]) => {
+      let known = 0;
+      for (let after: string | undefined; ;) {
+        const page = await storeIn(place!).list("", { limit: 1_000, ...(after && { after }) });
+        known += page.filter(({ key, sizeBytes }) => sizeBytes > config.SMALL_OBJECT_BYTES + (name === "inbox" && key.startsWith("manifests/") ? MANIFEST_BYTES : 0)).length;
+        if (page.length < 1_000) return { name: name!, folder: place!, known };
+        after = page.at(-1)!.key;
+      }
+    }));
+  }
+
+  async function close(): Promise<void> {
+    await Promise.all([...stores.values()].map((store) => store.close()));
+    await Promise.all(slots.map((slot) => slot.end()));
+    if (redis.status !== "wait") {
+      const keys = await redis.keys(`${id}:*`).catch(() => [] as string[]);
+      if (keys.length > 0) await redis.del(...keys).catch(() => {});
+    }
+    redis.disconnect();
+    await database.drop();
+    await bucket?.drop();
+    if (!given) await rm(folder, { recursive: true, force: true });
+  }
+
+  return {
+    id, config, folder, bucket, redis, databaseUri: database.uri, webs: webSlots, workers: workerSlots, slots,
+    web: webSlots[0]!, worker: workerSlots[0]!,
+    urls: webSlots.map(({ url }) => url),
+    stream: `${id}:uploads`,
+    start, sql, inboxKeys, damageInbox, diskStores, close,
+  };
+}
+
+function withHost(url: string, host: string | undefined): string {
+  const changed = new URL(url);
+  if (host) changed.host = host;
+  return changed.href;
+}

@@ -1,0 +1,157 @@
+import { createHash } from "node:crypto";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import type { Acknowledgement, Crowd } from "./crowd.ts";
+import type { Hub } from "./hub.ts";
+
+export interface Expectation {
+  crowds: Crowd[];
+  /** Ids of uploads that were meant to become dead letters. */
+  deadLetters?: string[];
+  /** How long the system may take to come to rest once it is whole again. Two reconcile periods are 4 s here; the rest is for a busy machine. */
+  withinMs?: number;
+  /** Bytes of nobody, left by a process that was killed, may wait for the sweeper still: it takes its time. */
+  orphansLater?: boolean;
+  /** Every byte is fetched and hashed, or of so many uploads only. */
+  mostFetched?: number;
+}
+
+export interface Verdict {
+  acknowledged: number;
+  lost: number;
+  doubled: number;
+  /** Seconds from the moment it was asked until all was at rest. */
+  settledAfterSeconds: number;
+}
+
+/**
+ * THE oracle, for whatever happened before: every upload that was acknowledged has exactly one row in the ledger and its
+ * bytes in storage, or is a dead letter that was meant to be one; nothing else is left anywhere; nothing died but what
+ * was killed.
+ * @throws Error that says all that is wrong
+ */
+export async function judge(hub: Hub, { crowds, deadLetters = [], withinMs = 45_000, orphansLater = false, mostFetched = Infinity }: Expectation): Promise<Verdict> {
+  const startedAt = Date.now();
+  const all = remember(hub, crowds);
+  const promised = new Map(all.flatMap((crowd) => [...crowd.acknowledged]));
+  const unknown = all.reduce((sum, crowd) => sum + crowd.unknown(), 0);
+  const wrong: string[] = crowds.flatMap((crowd) => crowd.refusals());
+
+  const look = async () => [...(await findLeft(hub, promised, deadLetters)), ...(orphansLater ? [] : await findOrphans(hub, deadLetters))];
+  let left = await look();
+  while (left.length > 0 && Date.now() - startedAt < withinMs) {
+    await pause(100);
+    left = await look();
+  }
+  wrong.push(...left);
+  const settledAfterSeconds = (Date.now() - startedAt) / 1000;
+
+  const rows = await countRows(hub);
+  const dead = new Set(deadLetters);
+  const lost = [...promised.keys()].filter((id) => !rows.has(id) && !dead.has(id));
+  const doubled = [...rows].filter(([, count]) => count !== 1).map(([id]) => id);
+  const strangers = [...rows.keys()].filter((id) => !promised.has(id)).length;
+  if (lost.length > 0) wrong.push(`LOST: ${lost.length} acknowledged uploads have no ledger row, such as ${lost[0]}`);
+  if (doubled.length > 0) wrong.push(`DOUBLED: ${doubled.length} uploads have more than one ledger row, such as ${doubled[0]}`);
+  if (strangers > unknown) wrong.push(`${strangers} ledger rows belong to no upload that was acknowledged; ${unknown} may`);
+  wrong.push(...(await compareTables(hub)));
+  wrong.push(...(await compareBytes(hub, crowds.flatMap((crowd) => [...crowd.acknowledged.values()]).filter(({ id }) => !dead.has(id)), mostFetched)));
+  wrong.push(...hub.slots.flatMap((slot) => slot.deaths()));
+  wrong.push(...hub.slots.flatMap((slot) => slot.output().split("\n").filter((line) => /a bug"|"level":"fatal"/.test(line)).slice(0, 3)));
+  if (wrong.length > 0) throw new Error(`after ${promised.size} acknowledged uploads:\n- ${wrong.join("\n- ")}`);
+  return { acknowledged: promised.size, lost: lost.length, doubled: doubled.length, settledAfterSeconds };
+}
+
+const crowdsOf = new WeakMap<Hub, Crowd[]>();
+
+/** A system that is judged again has the uploads of all its crowds, not of the last one only. */
+function remember(hub: Hub, crowds: Crowd[]): Crowd[] {
+  const all = [...new Set([...(crowdsOf.get(hub) ?? []), ...crowds])];
+  crowdsOf.set(hub, all);
+  return all;
+}
+
+/** What is not at rest yet. */
+async function findLeft(hub: Hub, promised: ReadonlyMap<string, Acknowledgement>, deadLetters: string[]): Promise<string[]> {
+  try {
+    const left: string[] = [];
+    const [{ stored = 0 } = {}] = await hub.sql<{ stored: number }>("select count(*)::int as stored from files");
+    if (stored < promised.size - deadLetters.length) left.push(`${stored} of ${promised.size} uploads are files`);
+    const dead = await hub.sql<{ id: string; code: string }>("select upload_id as id, code from dead_letters");
+    const unmeant = dead.filter(({ id }) => !deadLetters.includes(id));
+    if (unmeant.length > 0) left.push(`${unmeant.length} dead letters, such as ${unmeant[0]!.id} (${unmeant[0]!.code})`);
+    if (dead.length - unmeant.length < deadLetters.length) left.push(`${dead.length} of ${deadLetters.length} dead letters`);
+    const length = await hub.redis.xlen(hub.stream);
+    if (length > 0) left.push(`${length} entries in the stream`);
+    const pending = await hub.redis.xpending(hub.stream, "settlers").catch(() => [0]) as [number];
+    if (pending[0] > 0) left.push(`${pending[0]} pending entries`);
+    const manifests = (await hub.inboxKeys()).filter((key) => key.startsWith("manifests/") && !deadLetters.includes(key.slice("manifests/".length)));
+    if (manifests.length > 0) left.push(`${manifests.length} manifests in the inbox`);
+    return left;
+  } catch (error) {
+    return [`cannot be judged: ${error instanceof Error ? error.message : String(error)}`];
+  }
+}
+
+/** Blobs without a manifest, and files of the disk stores that no record names: what a killed process left must be swept. */
+async function findOrphans(hub: Hub, deadLetters: string[]): Promise<string[]> {
+  const left: string[] = [];
+  const blobs = (await hub.inboxKeys()).filter((key) => key.startsWith("blobs/"));
+  if (blobs.length > deadLetters.length) left.push(`${blobs.length} blobs in the inbox`);
+  for (const { name, folder, known } of await hub.diskStores()) {
+    const files = (await readdir(join(folder, "files"), { recursive: true, withFileTypes: true }).catch(() => [])).filter((entry) => entry.isFile());
+    if (files.length !== known) left.push(`${files.length} files in the ${name}, of which its index knows ${known}`);
+  }
+  return left;
+}
+
+async function countRows(hub: Hub): Promise<Map<string, number>> {
+  const rows = await hub.sql<{ id: string; count: number }>("select file_id as id, count(*)::int as count from file_events where event = 'stored' group by file_id");
+  return new Map(rows.map(({ id, count }) => [id, count]));
+}
+
+/** Files, ledger and the kept totals say the same. */
+async function compareTables(hub: Hub): Promise<string[]> {
+  const [found] = await hub.sql<Record<"files" | "rows" | "records" | "different" | "attempts", number>>(
+    `select (select count(*)::int from files) as files, (select count(*)::int from file_events where event = 'stored') as rows,
+       (select records::int from ledger_totals) - (select count(*)::int from file_events where event <> 'stored') as records,
+       (select count(*)::int from files f join file_events e on e.file_id = f.id and e.event = 'stored'
+        where (f.sha256, f.size_bytes, f.event_time) is distinct from (e.sha256, e.size_bytes, e.event_time)) as different,
+       (select count(*)::int from settle_attempts) as attempts`);
+  const { files, rows, records, different, attempts } = found!;
+  const wrong: string[] = [];
+  if (files !== rows || rows !== records) wrong.push(`${files} files, ${rows} ledger rows, a total of ${records}`);
+  if (different > 0) wrong.push(`${different} files differ from their ledger rows`);
+  if (attempts > 0) wrong.push(`${attempts} uploads spent attempts and were stored nevertheless without their being forgotten`);
+  return wrong;
+}
+
+const FETCH_AT_ONCE = 8;
+
+async function compareBytes(hub: Hub, promised: Acknowledgement[], most: number): Promise<string[]> {
+  const chosen = promised.length <= most ? promised : promised.filter((_, index) => index % Math.ceil(promised.length / most) === 0);
+  const wrong: string[] = [];
+  let next = 0;
+  await Promise.all(Array.from({ length: FETCH_AT_ONCE }, async () => {
+    for (let i = next++; i < chosen.length; i = next++) {
+      const { id, sha256 } = chosen[i]!;
+      try {
+        const response = await fetch(`${hub.urls[0]}/api/files/${id}`);
+        const found = createHash("sha256").update(new Uint8Array(await response.arrayBuffer())).digest("hex");
+        if (found !== sha256) wrong.push(`${id} comes back with other bytes (status ${response.status})`);
+      } catch (error) {
+        wrong.push(`${id} does not come back: ${String(error)}`);
+      }
+    }
+  }));
+  return wrong.slice(0, 5);
+}
+
+/** Anonymous memory in kilobytes and open descriptors of every process that runs. */
+export function measureProcesses(hub: Hub): { memoryKb: number; descriptors: number }[] {
+  return hub.slots.flatMap((slot) => {
+    const program = slot.program();
+    return program ? [{ memoryKb: program.memory("RssAnon"), descriptors: program.descriptors() }] : [];
+  });
+}

@@ -1,0 +1,88 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { openCrowd } from "./crowd.ts";
+import { openHub, type Hub } from "./hub.ts";
+import { judge } from "./oracle.ts";
+
+let hub: Hub;
+afterEach(() => hub.close());
+
+test("two web processes and three workers share the work, and double nothing", async () => {
+  hub = await openHub({ webs: 2, workers: 3, settings: { CONSUMER_BATCH_SIZE: "5" } });
+  await hub.start();
+  const crowd = openCrowd({ urls: hub.urls, clients: 12, everyMs: 0 });
+  await crowd.more(600);
+  await crowd.stop();
+  await judge(hub, { crowds: [crowd] });
+  const shares = await hub.sql<{ rows: number }>("select count(*)::int as rows from file_events group by worker");
+  expect(shares.length).toBe(3);
+  for (const { rows } of shares) expect(rows).toBeGreaterThan(crowd.acknowledged.size / 20);
+});
+
+describe("a worker that stands still past its claim", () => {
+  test.each(["batch-read", "records-read", "objects-stored", "rows-committed", "manifests-removed", "inbox-removed"])(
+    "after %s: another takes its batch over, and when it wakes up it does no harm", async (step) => {
+      hub = await openHub({ workers: 2, settings: { CONSUMER_BATCH_SIZE: "10" } });
+      const [sleeper, other] = [hub.workers[0]!, hub.workers[1]!];
+      await hub.web.start();
+      await sleeper.start({ FAILPOINTS: `${step}=stop@2` });
+      const crowd = openCrowd({ urls: hub.urls, clients: 6, sizes: [900, 300_000] });
+      await eventually(() => sleeper.output().includes(`failpoint ${step}: stop`), true);
+      await other.start();
+      await eventually(() => other.output().includes("took over entries that a consumer left"), true);
+      await crowd.more(20);
+      await eventually(async () => (await hub.sql("select id from files")).length >= crowd.acknowledged.size - 20, true);
+      sleeper.resume();
+      await crowd.more(20);
+      await crowd.stop();
+      await judge(hub, { crowds: [crowd] });
+    });
+});
+
+describe("a web process that stands still", () => {
+  test.each(["bytes-received", "manifest-committed", "entry-appended"])(
+    "after %s, while its client tries again at another one: the upload is there once", async (step) => {
+      hub = await openHub({ webs: 2 });
+      const [sleeper, other] = [hub.webs[0]!, hub.webs[1]!];
+      await Promise.all([sleeper.start({ FAILPOINTS: `${step}=stop@3` }), other.start(), hub.worker.start()]);
+      // One client: a process stopped in the midst of another upload's commit holds the lock of the inbox's index, and all wait for it.
+      const crowd = openCrowd({ urls: hub.urls, clients: 1, sizes: [900, 300_000], attemptTimeoutMs: 1_000 });
+      await eventually(() => sleeper.output().includes(`failpoint ${step}: stop`), true);
+      await crowd.more(10);
+      sleeper.resume();
+      await crowd.more(10);
+      await crowd.stop();
+      await judge(hub, { crowds: [crowd] });
+    });
+});
+
+test("SIGTERM under load: every process drains what it has in hand and ends with 0, again and again", async () => {
+  hub = await openHub({ webs: 2, workers: 2 });
+  await hub.start();
+  const crowd = openCrowd({ urls: hub.urls, clients: 10, everyMs: 0 });
+  for (const slot of [hub.webs[0]!, hub.workers[0]!, hub.webs[1]!, hub.workers[1]!]) {
+    await crowd.more(40);
+    const program = slot.program()!;
+    const startedAt = Date.now();
+    await slot.kill("SIGTERM");
+    expect(await program.exit).toBe(0);
+    expect(Date.now() - startedAt).toBeLessThan(10_000);
+    expect(slot.output()).toContain('"msg":"stopped"');
+    await slot.start();
+  }
+  await crowd.stop();
+  await judge(hub, { crowds: [crowd] });
+});
+
+test("everything killed at once, again and again: what was acknowledged is there once", async () => {
+  hub = await openHub({ webs: 2, workers: 2 });
+  await hub.start();
+  const crowd = openCrowd({ urls: hub.urls, clients: 10, everyMs: 0 });
+  for (let round = 0; round < 4; round++) {
+    await crowd.more(50);
+    await Promise.all(hub.slots.map((slot) => slot.kill()));
+    await hub.start();
+  }
+  await crowd.stop();
+  await judge(hub, { crowds: [crowd] });
+});

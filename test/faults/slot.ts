@@ -1,0 +1,58 @@
+import { startProgram, type Program } from "../support/program.ts";
+
+export type Slot = ReturnType<typeof openSlot>;
+
+/**
+ * A place in which one of our processes runs, is killed, and is started again. What dies without having been killed by
+ * us is remembered: nothing may.
+ */
+export function openSlot(name: "web" | "worker", env: Record<string, string>, launch: { env?: Record<string, string> }) {
+  let program: Program | undefined;
+  let expectedToDie = false;
+  const deaths: string[] = [];
+  const outputs: string[] = [];
+
+  /** @param more  settings for this start only, such as FAILPOINTS */
+  async function start(more: Record<string, string> = {}): Promise<Program> {
+    expectedToDie = Boolean(more.FAILPOINTS?.includes("kill"));
+    const started = startProgram(name, { ...launch.env, ...env, ...more });
+    program = started;
+    started.child.once("exit", (code, signal) => {
+      outputs.push(started.output());
+      if (program === started) program = undefined;
+      if (!expectedToDie) deaths.push(`${name} ended by itself with ${code ?? signal}:\n${started.output().slice(-2_000)}`);
+    });
+    await started.says(name === "web" ? /"msg":"listening"/ : /"msg":"settling"/);
+    return started;
+  }
+
+  async function kill(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    if (!program) return;
+    const { exit } = program;
+    expectedToDie = true;
+    program.kill(signal);
+    await exit;
+  }
+
+  /** Resolves when it is gone, as a failpoint had it. */
+  async function died(): Promise<void> {
+    await program?.exit;
+  }
+
+  async function restart(more: Record<string, string> = {}): Promise<Program> {
+    await kill();
+    return start(more);
+  }
+
+  return {
+    name, start, kill, died, restart,
+    /** SIGSTOP and SIGCONT: it stands still, and nobody is told. */
+    pause: () => program?.kill("SIGSTOP"),
+    resume: () => program?.kill("SIGCONT"),
+    end: () => kill(),
+    program: () => program,
+    deaths: () => deaths,
+    /** All that it ever said. */
+    output: () => [...outputs, program?.output() ?? ""].join(""),
+  };
+}
