@@ -5,12 +5,14 @@ import { join } from "node:path";
 import { provideCeph, startCeph } from "./servers/ceph.ts";
 import { provideChromium } from "./servers/chromium.ts";
 import { closePackageSources } from "./servers/debian-packages.ts";
+import { provideFaketime } from "./servers/faketime.ts";
 import { findServersFolder } from "./servers/folders.ts";
 import { isRunning } from "./servers/pid-files.ts";
 import { findFreePort } from "./servers/ports.ts";
 import { startPostgres } from "./servers/postgres.ts";
 import { providePostgres } from "./servers/postgres-programs.ts";
 import { provideRedis, startRedis } from "./servers/redis.ts";
+import { provideStrace } from "./servers/strace.ts";
 
 export interface TestServers {
   /** What the tests read: TEST_REDIS_URL and the like. A server that cannot be had leaves its names out. */
@@ -90,6 +92,11 @@ export async function startTestServers(root: string, report: (line: string) => v
     attempt("PostgreSQL with TimescaleDB", "TEST_PG_URI", postgres),
     attempt("S3 (Ceph)", "TEST_S3_ENDPOINT", ceph),
     attempt("Chromium", "TEST_CHROMIUM", async () => ({ TEST_CHROMIUM: await provideChromium(serversFolder) })),
+    // Other systems have no such things, and their tests do without.
+    ...(process.platform === "linux" ? [
+      attempt("strace", "TEST_STRACE", async () => ({ TEST_STRACE: await provideStrace(serversFolder) })),
+      attempt("libfaketime", "TEST_FAKETIME", async () => ({ TEST_FAKETIME: await provideFaketime(serversFolder) })),
+    ] : []),
   ]);
   await closePackageSources();
   return { env: Object.assign({}, ...found) as Env, missing, stop };

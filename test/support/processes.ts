@@ -1,5 +1,5 @@
 import { afterEach, beforeEach } from "vitest";
-import { startProgram, type Program } from "./program.ts";
+import { startProgram, type Conditions, type Program } from "./program.ts";
 import { openWorld, type World } from "./world.ts";
 
 /** For a test file about our processes: a world for each test, and what was started in it is killed after it. */
@@ -17,14 +17,14 @@ export function useProcesses() {
     await world.close();
   });
 
-  function start(name: "web" | "worker" | "migrate", env: Record<string, string> = {}): Program {
-    const program = startProgram(name, { ...(world.env as Record<string, string>), LOG_LEVEL: "info", ...env });
+  function start(name: "web" | "worker" | "migrate", env: Record<string, string> = {}, conditions: Conditions = {}): Program {
+    const program = startProgram(name, { ...(world.env as Record<string, string>), LOG_LEVEL: "info", ...env }, conditions);
     programs.push(program);
     return program;
   }
 
-  async function startWeb(env: Record<string, string> = {}): Promise<Program & { url: string }> {
-    const web = start("web", env);
+  async function startWeb(env: Record<string, string> = {}, conditions: Conditions = {}): Promise<Program & { url: string }> {
+    const web = start("web", env, conditions);
     const [, url] = await web.says(/"url":"(http[^"]+)"/);
     return Object.assign(web, { url: url! });
   }

@@ -9,7 +9,17 @@ export const servers = {
     secretAccessKey: required("TEST_S3_SECRET_ACCESS_KEY"),
   }),
   chromium: () => required("TEST_CHROMIUM"),
+  /** The path of strace, or of what starts it. */
+  strace: () => required("TEST_STRACE"),
+  /** The path of libfaketime's library. */
+  faketime: () => required("TEST_FAKETIME"),
 };
+
+/** Why tests that need it are skipped here, for describe.skipIf; false where they are to run, or to fail for lack of it. */
+export function missingOnLinux(name: "TEST_STRACE" | "TEST_FAKETIME"): string | false {
+  if (process.platform !== "linux") return "needs Linux";
+  return process.env[name] || process.env["CI"] === "true" ? false : `${name} is not set`;
+}
 
 function required(name: string): string {
   const value = process.env[name];

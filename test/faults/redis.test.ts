@@ -1,0 +1,120 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { setTimeout as pause } from "node:timers/promises";
+import { eventually } from "../support/eventually.ts";
+import { throughFaultProxy } from "../support/fault-proxy.ts";
+import { startOwnRedis } from "../support/own-servers.ts";
+import { openCrowd } from "./crowd.ts";
+import { openHub, type Hub } from "./hub.ts";
+import { judge, measureProcesses } from "./oracle.ts";
+
+let redis: Awaited<ReturnType<typeof startOwnRedis>>;
+let proxy: Awaited<ReturnType<typeof throughFaultProxy>>;
+let hub: Hub;
+beforeEach(async () => {
+  redis = await startOwnRedis();
+  proxy = await throughFaultProxy(redis.url);
+  hub = await openHub({ redisUrl: redis.url, through: { redis: new URL(proxy.url).host } });
+  await hub.start();
+});
+afterEach(async () => {
+  await hub.close();
+  await proxy.close();
+  await redis.close();
+});
+
+/** Every answer so far was a 202: the door never closed. */
+function expectOpenDoor(crowd: ReturnType<typeof openCrowd>): void {
+  expect(Object.keys(crowd.answers)).toEqual(["202"]);
+}
+
+test("Redis killed in a loop: uploads go on, and each is there once", async () => {
+  const crowd = openCrowd({ urls: hub.urls });
+  for (let round = 0; round < 5; round++) {
+    await crowd.more(30);
+    await redis.kill();
+    await crowd.more(10);
+    await redis.start();
+  }
+  await crowd.stop();
+  expectOpenDoor(crowd);
+  await judge(hub, { crowds: [crowd] });
+});
+
+describe.each([
+  ["down", { down: true }],
+  ["silent", { blackhole: true }],
+  ["slow", { latencyMs: 400 }],
+])("Redis %s", (_how, faults) => {
+  test("uploads go on with a null stream id, nothing piles up in memory, and all are settled when it is back", async () => {
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 10 });
+    await crowd.more(50);
+    const before = measureProcesses(hub);
+    proxy.set(faults);
+    await crowd.more(10);
+    const since = crowd.acknowledged.size;
+    await crowd.more(150, 60_000);
+    expect([...crowd.acknowledged.values()].slice(since).every(({ streamId }) => streamId === null)).toBe(true);
+    proxy.set({});
+    await crowd.more(20);
+    await eventually(() => [...crowd.acknowledged.values()].at(-1)!.streamId !== null, true);
+    await crowd.stop();
+    expectOpenDoor(crowd);
+    expect(crowd.slowestMs()).toBeLessThan(5_000);
+    await judge(hub, { crowds: [crowd] });
+    expectAsBefore(before);
+  });
+});
+
+test("FLUSHALL while the worker waits for entries and amid uploads: the group comes back by itself, and nothing is lost", async () => {
+  const crowd = openCrowd({ urls: hub.urls });
+  for (let round = 0; round < 10; round++) {
+    await crowd.more(25);
+    await hub.redis.flushall();
+  }
+  await crowd.stop();
+  expectOpenDoor(crowd);
+  await judge(hub, { crowds: [crowd] });
+  await hub.redis.flushall(); // the worker blocks on an empty stream now
+  const late = openCrowd({ urls: hub.urls });
+  await late.more(20);
+  await late.stop();
+  await judge(hub, { crowds: [late] });
+});
+
+test("Redis out of memory: uploads go on without the stream, the worker empties it all the same", async () => {
+  const crowd = openCrowd({ urls: hub.urls });
+  await crowd.more(30);
+  await hub.worker.kill();
+  await crowd.more(50);
+  await hub.redis.config("SET", "maxmemory", "1");
+  await crowd.more(50);
+  expect([...crowd.acknowledged.values()].at(-1)!.streamId).toBeNull();
+  await hub.worker.start();
+  await eventually(() => hub.redis.xlen(hub.stream), 0);
+  await hub.redis.config("SET", "maxmemory", "0");
+  await crowd.stop();
+  expectOpenDoor(crowd);
+  await judge(hub, { crowds: [crowd] });
+});
+
+test("Redis standing still for longer than a claim lasts: entries are taken over, and each upload is there once", async () => {
+  const crowd = openCrowd({ urls: hub.urls });
+  for (let round = 0; round < 3; round++) {
+    await crowd.more(30);
+    redis.pause();
+    await pause(1_500); // longer than CLAIM_IDLE_SECONDS: the standstill itself
+    redis.resume();
+  }
+  await crowd.stop();
+  expectOpenDoor(crowd);
+  await judge(hub, { crowds: [crowd] });
+});
+
+/** Memory and descriptors of each process are back to what they were, give or take what any traffic leaves. */
+function expectAsBefore(before: { memoryKb: number; descriptors: number }[]): void {
+  const after = measureProcesses(hub);
+  for (const [index, { memoryKb, descriptors }] of after.entries()) {
+    expect(memoryKb - before[index]!.memoryKb).toBeLessThan(60_000);
+    expect(descriptors - before[index]!.descriptors).toBeLessThan(20);
+  }
+}

@@ -1,0 +1,65 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { openS3FaultProxy, type S3Faults } from "../support/s3-fault-proxy.ts";
+import { servers } from "../support/servers.ts";
+import { openCrowd } from "./crowd.ts";
+import { openHub, type Hub } from "./hub.ts";
+import { judge, measureProcesses } from "./oracle.ts";
+
+let proxy: Awaited<ReturnType<typeof openS3FaultProxy>>;
+let hub: Hub;
+afterEach(async () => {
+  await hub.close();
+  await proxy.close();
+});
+
+async function open(settings: Record<string, string>): Promise<void> {
+  proxy = await openS3FaultProxy(servers.s3().endpoint);
+  hub = await openHub({ settings: { STORAGE_MODE: "s3", S3_TIMEOUT_SECONDS: "2", ...settings }, through: { s3: `127.0.0.1:${proxy.port}` } });
+  await hub.start();
+}
+
+const TROUBLES: [string, S3Faults][] = [
+  ["answers three of ten requests with 500 or 503", { failShare: 0.3 }],
+  ["loses three of ten answers, after having done what was asked", { loseReplyShare: 0.3 }],
+  ["takes requests and never answers", { hang: true }],
+  ["passes 10 KB a second", { bytesPerSecond: 10_000 }],
+  ["is down", { down: true }],
+];
+
+describe("with the inbox on disk and the storage in an S3 that", () => {
+  test.each(TROUBLES)("%s: uploads go on and wait, and each is stored once", async (_what, faults) => {
+    await open({ INBOX: "disk" });
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 20, sizes: [1, 4_000, 60_000, 300_000] });
+    await crowd.more(20);
+    const before = measureProcesses(hub);
+    proxy.set(faults);
+    await crowd.more(100);
+    expect(Object.keys(crowd.answers)).toEqual(["202"]);
+    proxy.set({});
+    await crowd.more(10);
+    await crowd.stop();
+    await judge(hub, { crowds: [crowd] });
+    expect(await hub.sql("select upload_id from settle_attempts")).toEqual([]);
+    for (const [index, { memoryKb }] of measureProcesses(hub).entries()) expect(memoryKb - before[index]!.memoryKb).toBeLessThan(80_000);
+  });
+});
+
+describe("with inbox and storage in an S3 that", () => {
+  test.each(TROUBLES)("%s: who gets no 202 is told when to come back, and who got one has one file", async (_what, faults) => {
+    await open({ INBOX: "s3" });
+    const crowd = openCrowd({ urls: hub.urls, clients: 4, everyMs: 20, sizes: [1, 4_000, 60_000, 300_000] });
+    await crowd.more(20);
+    proxy.set(faults);
+    if (faults.hang || faults.down) {
+      const refused = await fetch(`${hub.web.url}/api/upload/a.txt`, { method: "PUT", body: "not kept" });
+      expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "5"]);
+    } else {
+      await crowd.more(15, 60_000);
+    }
+    proxy.set({});
+    await crowd.more(10);
+    await crowd.stop();
+    expect(Object.keys(crowd.answers).filter((status) => !["202", "503"].includes(status))).toEqual([]);
+    await judge(hub, { crowds: [crowd] });
+  });
+});
