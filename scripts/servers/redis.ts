@@ -49,10 +49,20 @@ function explainMissing(reason: string): string {
     + `Install it (${command}) or name a running one: REDIS_URL=redis://host:6379`;
 }
 
-/** Starts Redis on the loopback address; it answers when this returns. `dataFolder` is made when missing. */
-export async function startRedis(
-  program: RedisProgram, { port, dataFolder, logFile, durable = true }: { port: number; dataFolder: string; logFile: string; durable?: boolean },
-): Promise<ServerProcess> {
+export interface RedisOptions {
+  port: number;
+  /** Made when missing. */
+  dataFolder: string;
+  logFile: string;
+  /** False for tests only: nothing is kept. */
+  durable?: boolean;
+  /** Any of redis.conf's, over ours. */
+  settings?: Record<string, string>;
+}
+
+/** Starts Redis on the loopback address; it answers when this returns. */
+export async function startRedis(program: RedisProgram, options: RedisOptions): Promise<ServerProcess> {
+  const { port, dataFolder, logFile, durable = true } = options;
   await mkdir(dataFolder, { recursive: true });
   const settings = {
     bind: "127.0.0.1", port, dir: dataFolder, daemonize: "no",
@@ -61,6 +71,7 @@ export async function startRedis(
     appendonly: durable ? "yes" : "no", appendfsync: "everysec", save: durable ? "3600 1" : "",
     // Keeps the folder in the command line, by which a later start knows this process as its own.
     "set-proc-title": "no",
+    ...options.settings,
   };
   const server = spawnServer({
     name: "redis", command: program.command, cwd: dataFolder, logFile, ...(program.env && { env: program.env }),
