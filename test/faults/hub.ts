@@ -12,6 +12,7 @@ import { openDb } from "../../src/db/pool.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
 import { decodeRecord } from "../../src/uploads/inbox-record.ts";
 import { createBucket, createDatabase } from "../support/places.ts";
+import type { Conditions } from "../support/program.ts";
 import { servers } from "../support/servers.ts";
 import { openSlot, type Slot } from "./slot.ts";
 
@@ -26,8 +27,8 @@ export interface HubSettings {
   through?: { redis?: string; postgres?: string; s3?: string };
   /** Where inbox and storage lie; a folder of its own when left out. */
   folder?: string;
-  /** Put before `node`, such as strace; and what is put into its environment. */
-  launch?: { memoryBytes?: number; env?: Record<string, string> };
+  /** Of every process, such as a limit of memory. */
+  conditions?: Conditions;
 }
 
 const MANIFEST_BYTES = 16_384; // as in src/main/context.ts: an inbox record holds a manifest beside the bytes
@@ -38,7 +39,7 @@ export type Hub = Awaited<ReturnType<typeof openHub>>;
  * The real system as processes, web and worker or several of each, with database, stream, folders and bucket of its own.
  * Reconcile periods are short, so that what was promised "within two of them" can be waited for.
  */
-export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, pgUri, through = {}, folder: given, launch = {} }: HubSettings = {}) {
+export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, pgUri, through = {}, folder: given, conditions = {} }: HubSettings = {}) {
   const id = `f${randomBytes(6).toString("hex")}`;
   const folder = given ?? await mkdtemp(join(tmpdir(), "connectstorm-fault-"));
   const database = await createDatabase(id, pgUri);
@@ -61,7 +62,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
 
   const slots: Slot[] = [];
   const place = (name: "web" | "worker", env: Record<string, string>) => {
-    const slot = openSlot(name, { ...shared, ...env }, launch);
+    const slot = openSlot(name, { ...shared, ...env }, conditions);
     slots.push(slot);
     return slot;
   };

@@ -14,7 +14,7 @@ afterEach(async () => {
 
 async function open(settings: Record<string, string>): Promise<void> {
   proxy = await openS3FaultProxy(servers.s3().endpoint);
-  hub = await openHub({ settings: { STORAGE_MODE: "s3", S3_TIMEOUT_SECONDS: "2", ...settings }, through: { s3: `127.0.0.1:${proxy.port}` } });
+  hub = await openHub({ settings: { STORAGE_MODE: "s3", S3_TIMEOUT_SECONDS: "2", ...settings }, through: { s3: new URL(proxy.endpoint).host } });
   await hub.start();
 }
 

@@ -1,4 +1,4 @@
-import { startProgram, type Program } from "../support/program.ts";
+import { startProgram, type Conditions, type Program } from "../support/program.ts";
 
 export type Slot = ReturnType<typeof openSlot>;
 
@@ -6,16 +6,16 @@ export type Slot = ReturnType<typeof openSlot>;
  * A place in which one of our processes runs, is killed, and is started again. What dies without having been killed by
  * us is remembered: nothing may.
  */
-export function openSlot(name: "web" | "worker", env: Record<string, string>, launch: { env?: Record<string, string> }) {
+export function openSlot(name: "web" | "worker", env: Record<string, string>, conditions: Conditions = {}) {
   let program: Program | undefined;
   let expectedToDie = false;
   const deaths: string[] = [];
   const outputs: string[] = [];
 
-  /** @param more  settings for this start only, such as FAILPOINTS */
-  async function start(more: Record<string, string> = {}): Promise<Program> {
-    expectedToDie = Boolean(more.FAILPOINTS?.includes("kill"));
-    const started = startProgram(name, { ...launch.env, ...env, ...more });
+  /** @param more  settings for this start only, such as FAILPOINTS; and what else is unlike production */
+  async function start(more: Record<string, string> = {}, other: Conditions = {}): Promise<Program> {
+    expectedToDie = Boolean(more.FAILPOINTS?.includes("kill") || other.strace?.some((argument) => argument.includes("KILL")));
+    const started = startProgram(name, { ...env, ...more }, { ...conditions, ...other });
     program = started;
     started.child.once("exit", (code, signal) => {
       outputs.push(started.output());
@@ -39,9 +39,9 @@ export function openSlot(name: "web" | "worker", env: Record<string, string>, la
     await program?.exit;
   }
 
-  async function restart(more: Record<string, string> = {}): Promise<Program> {
+  async function restart(more: Record<string, string> = {}, other: Conditions = {}): Promise<Program> {
     await kill();
-    return start(more);
+    return start(more, other);
   }
 
   return {

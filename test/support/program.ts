@@ -44,7 +44,9 @@ export function startProgram(name: "web" | "worker" | "migrate", env: Record<str
 
 /** Starts Node with these arguments, under the same conditions. */
 export function startNode(args: readonly string[], env: Record<string, string>, { strace, clock, cgroup }: Conditions = {}, name = "node"): Program {
-  const filtered = strace?.some((argument) => argument.startsWith("trace=")) ? ["--seccomp-bpf"] : [];
+  // strace 6.1 orders no signals from behind the filter.
+  const isFilterable = strace?.some((argument) => argument.startsWith("trace=")) && !strace.some((argument) => argument.includes("signal="));
+  const filtered = isFilterable ? ["--seccomp-bpf"] : [];
   const traced = strace ? [servers.strace(), "-D", "-f", ...filtered, "-qq", "-o", "/dev/null", ...strace] : [];
   // The variables are for Node alone: its tracer's clock stays right.
   const preload = clock ? { LD_PRELOAD: servers.faketime(), FAKETIME: clock, FAKETIME_DONT_FAKE_MONOTONIC: "1" } : {};

@@ -1,0 +1,124 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmdirSync, statfsSync } from "node:fs";
+import { open, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { missingOnLinux } from "../support/servers.ts";
+import { openCrowd } from "./crowd.ts";
+import { openHub, type Hub } from "./hub.ts";
+import { judge } from "./oracle.ts";
+
+const MIB = 1024 ** 2;
+
+let hub: Hub;
+let mounted: string[] = [];
+afterEach(async () => {
+  await hub.close();
+  for (const folder of mounted) {
+    execFileSync("umount", [folder]);
+    rmdirSync(folder);
+  }
+  mounted = [];
+});
+
+/** A disk of its own, in memory. */
+function mountDisk(sizeBytes: number): string {
+  const folder = mkdtempSync(join(tmpdir(), "connectstorm-tmpfs-"));
+  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${sizeBytes}`, "tmpfs", folder]);
+  mounted.push(folder);
+  return folder;
+}
+
+/** Takes all that is free. @returns gives it back */
+async function fill(folder: string): Promise<() => Promise<void>> {
+  const filler = join(folder, "filler");
+  const file = await open(filler, "w");
+  const { bavail, bsize } = statfsSync(folder);
+  await file.write(Buffer.alloc(bavail * bsize));
+  await file.close();
+  return () => rm(filler);
+}
+
+describe.skipIf(process.platform !== "linux" || process.getuid?.() !== 0)("a full disk", () => {
+  test("under the inbox: 507, nothing half written, and the door opens by itself when there is room", async () => {
+    const disk = mountDisk(128 * MIB);
+    hub = await openHub({ settings: { INBOX_DIR: join(disk, "inbox") } });
+    await hub.start();
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 20 });
+    for (let round = 0; round < 3; round++) {
+      await crowd.more(30);
+      const free = await fill(disk);
+      const refusedBefore = crowd.answers[507] ?? 0;
+      await eventually(() => (crowd.answers[507] ?? 0) > refusedBefore + 10, true);
+      await free();
+    }
+    await crowd.more(30);
+    await crowd.stop();
+    expect(Object.keys(crowd.answers).sort()).toEqual(["202", "507"]);
+    await judge(hub, { crowds: [crowd] });
+  });
+
+  test("under the storage: uploads go on and wait, no attempt is spent, and all is stored when there is room", async () => {
+    const disk = mountDisk(256 * MIB);
+    hub = await openHub({ settings: { STORAGE_DIR: join(disk, "storage") } });
+    await hub.start();
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 20 });
+    await crowd.more(30);
+    const free = await fill(disk);
+    await crowd.more(60);
+    await eventually(() => hub.worker.output().includes("storage is full"), true);
+    expect(Object.keys(crowd.answers)).toEqual(["202"]);
+    await free();
+    await crowd.stop();
+    await judge(hub, { crowds: [crowd] });
+    expect(await hub.sql("select upload_id from settle_attempts")).toEqual([]);
+  });
+});
+
+describe.skipIf(missingOnLinux("TEST_STRACE"))("a disk that fails to flush", () => {
+  test.each([["small uploads", [900]], ["large uploads", [300_000]]])("gets no 202 for %s, until it flushes again", async (_what, sizes) => {
+    hub = await openHub();
+    await hub.worker.start();
+    await hub.web.start({ UV_THREADPOOL_SIZE: "1" }, { strace: ["-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO:when=40+"] });
+    const crowd = openCrowd({ urls: hub.urls, clients: 3, sizes, keyless: 0.3 });
+    await eventually(() => (crowd.answers[503] ?? 0) > 20, true, 60_000);
+    const acknowledged = crowd.acknowledged.size;
+    await eventually(() => (crowd.answers[503] ?? 0) > 60, true, 60_000);
+    expect(crowd.acknowledged.size).toBe(acknowledged);
+    await hub.web.restart();
+    await crowd.more(10);
+    await crowd.stop();
+    expect(Object.keys(crowd.answers).filter((status) => !["0", "202", "503"].includes(status))).toEqual([]);
+    await judge(hub, { crowds: [crowd] });
+  });
+});
+
+/** The calls by which an upload becomes durable, is answered and is settled; and which of them kills, counted in each thread. */
+const TIMES = process.env.FAULTS === "long" ? [1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 25] : [1, 2, 4];
+const CALLS = ["pwrite64", "fdatasync", "fsync", "writev"].flatMap((call) => TIMES.map((time) => [call, time] as const));
+
+describe.skipIf(missingOnLinux("TEST_STRACE")).each(["web", "worker"] as const)("the %s process killed in the kernel", (which) => {
+  test("at every call that makes an upload durable, one after the other: nothing is lost or doubled", async () => {
+    hub = await openHub();
+    await hub.start();
+    const slot = hub[which];
+    const survived: string[] = [];
+    const crowd = openCrowd({ urls: hub.urls, clients: 6, sizes: [900, 300_000], keyless: 0.3 });
+    for (const [call, time] of CALLS) {
+      await slot.kill();
+      const start = slot.start({ UV_THREADPOOL_SIZE: "1" }, { strace: ["-e", `trace=${call}`, "-e", `inject=${call}:signal=KILL:when=${time}`] });
+      await start.catch(() => {}); // some die before they are up
+      const died = await Promise.race([slot.died().then(() => true), crowd.more(60).then(() => false)]);
+      if (!died) survived.push(`${call} ${time}`);
+      await slot.kill();
+      await slot.start();
+      await crowd.more(5);
+    }
+    await crowd.stop();
+    // The worker's flushes are few: of small objects LMDB makes one of a whole batch.
+    expect(survived.length).toBeLessThan(CALLS.length / 3);
+    await judge(hub, { crowds: [crowd] });
+  });
+});
