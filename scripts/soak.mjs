@@ -1,0 +1,19 @@
+/**
+ * `npm run soak -- --minutes 30 [--seed 7]`: the real system under load and faults in random order for so long, then the
+ * long forms of the model (20,000 runs) and of the multipart fuzzer (20,000 cases). The report goes to docs/reliability.md.
+ */
+import { parseArgs } from "node:util";
+import { prepare, root } from "./bootstrap.mjs";
+
+const { values } = parseArgs({ options: { minutes: { type: "string", default: "10" }, seed: { type: "string" }, only: { type: "string" } } });
+const minutes = Number(values.minutes);
+const seed = Number(values.seed ?? Date.now() % 1_000_000);
+if (!(minutes > 0) || !Number.isInteger(seed)) {
+  console.error("npm run soak -- --minutes 30 [--seed 7] [--only soak|model|fuzz]");
+  process.exit(2);
+}
+console.log(`• Soaking for ${minutes} minutes with seed ${seed}. To play it again: npm run soak -- --minutes ${minutes} --seed ${seed}`);
+await prepare(["src", "scripts"]);
+Object.assign(process.env, { SOAK_MINUTES: String(minutes), SOAK_SEED: String(seed), MODEL_RUNS: "20000", FUZZ_RUNS: "20000" });
+const { runTests } = await import("../dist/scripts/test.js");
+process.exitCode = await runTests(root, ["--config", "vitest.soak.config.ts", ...(values.only ? [values.only] : [])]);
