@@ -44,7 +44,10 @@ export async function openS3FaultProxy(endpoint: string, { seed = 1 }: { seed?: 
   let faults: S3Faults = {};
 
   const sockets = new Set<Socket>();
-  const server = createServer((req, res) => void answer(req, res).catch(() => req.socket.resetAndDestroy()));
+  const server = createServer((req, res) => {
+    const { socket } = req; // null later, when the connection is gone
+    void answer(req, res).catch(() => socket.resetAndDestroy());
+  });
   // As patient as the peers: who gives up, and when, is theirs to say.
   Object.assign(server, { requestTimeout: 0, headersTimeout: 0, keepAliveTimeout: 60_000 });
   server.on("connection", (socket) => {
