@@ -8,6 +8,7 @@ import { openDb } from "../db/pool.ts";
 import { openObjectStore } from "../objects/open.ts";
 import { partSizeFor } from "../objects/s3-upload.ts";
 import { createFiles } from "../files/files.ts";
+import { createEvictionWatch } from "../stream/eviction.ts";
 import { closeRedis, openRedis, whenReady } from "../stream/redis.ts";
 import { createInbox } from "../uploads/inbox.ts";
 import { UPLOADS_STREAM } from "../uploads/messages.ts";
@@ -33,7 +34,7 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   await whenReady(redis, FIRST_CONNECT_MS);
 
   return {
-    config, log, clock, name, db, redis, inbox, storage, files,
+    config, log, clock, name, db, redis, eviction: createEvictionWatch({ redis, log }), inbox, storage, files,
     stream: config.REDIS_PREFIX + UPLOADS_STREAM,
     async close() {
       await closeRedis(redis);

@@ -19,6 +19,8 @@ interface Probe {
   ok: boolean;
   latency_ms: number;
   error?: string;
+  /** It answers, but is not as it should be. */
+  warning?: string;
   without: string;
 }
 
@@ -34,7 +36,7 @@ export function createHealthRouter(context: Context, ledger: () => TimeSeriesKin
     .get((async (_req, res) => {
       const [inbox, redis, postgres, storage] = await Promise.all([
         probe("inbox", () => context.inbox.store.ping()),
-        probe("redis", () => command(context.redis.ping())),
+        probe("redis", () => command(context.redis.ping()), () => context.eviction.check()),
         probe("postgres", () => context.db.query("select count(*) from schema_migrations")),
         probe("storage", () => context.storage.ping()),
       ]);
@@ -46,14 +48,15 @@ export function createHealthRouter(context: Context, ledger: () => TimeSeriesKin
   return router;
 }
 
-async function probe(name: keyof typeof WITHOUT, ask: () => Promise<unknown>): Promise<Probe> {
+/** @param inspect  asked at the same time; what it finds wrong is a warning */
+async function probe(name: keyof typeof WITHOUT, ask: () => Promise<unknown>, inspect = async (): Promise<string | undefined> => undefined): Promise<Probe> {
   const startedAt = performance.now();
-  let error: string | undefined;
+  let error: string | undefined, warning: string | undefined;
   try {
-    await within(PROBE_TIMEOUT_MS, name, ask());
+    [, warning] = await within(PROBE_TIMEOUT_MS, name, Promise.all([ask(), inspect()]));
   } catch (cause) {
     error = cause instanceof Error ? cause.message : String(cause);
   }
   const latency_ms = Math.round((performance.now() - startedAt) * 10) / 10;
-  return { ok: error === undefined, latency_ms, ...(error !== undefined && { error }), without: WITHOUT[name] };
+  return { ok: error === undefined, latency_ms, ...(error !== undefined && { error }), ...(warning !== undefined && { warning }), without: WITHOUT[name] };
 }

@@ -11,6 +11,7 @@ import { openWorkload } from "./workload.ts";
 runProcess(async (config) => {
   const log = createLog(config.LOG_LEVEL, "web");
   const context = await openContext({ config, log, clock: systemClock });
+  await context.eviction.refuse();
   await announceInbox(context);
   const running = [await openSite(context)];
   const workload = config.RUN_WORKER_IN_WEB ? [await openWorkload(context)] : [];

@@ -10,6 +10,7 @@ import { openWorkload } from "./workload.ts";
 runProcess(async (config) => {
   const log = createLog(config.LOG_LEVEL, "worker");
   const context = await openContext({ config, log, clock: systemClock });
+  await context.eviction.refuse();
   await checkInbox(context);
   const workload = await openWorkload(context);
   stopOnSignal([workload, { name: "context", stop: context.close }], config.SHUTDOWN_SECONDS * 1000, log);

@@ -145,7 +145,7 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
     });
   }
 
-  /** Best effort: what cannot be abandoned now costs space until the bucket's lifecycle rule ends it. */
+  /** Best effort: what cannot be abandoned now costs space until a sweep, or a lifecycle rule of the bucket, ends it. */
   async function abandon(upload: MultipartUpload): Promise<void> {
     await answer((client, options) => client.send(new AbortMultipartUploadCommand(upload), options)).catch(() => {});
   }

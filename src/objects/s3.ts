@@ -7,9 +7,10 @@ import {
   ListObjectsV2Command,
 } from "@aws-sdk/client-s3";
 import { Readable } from "node:stream";
-import { checkKey, type ByteRange, type ObjectBody, type ObjectInfo, type ObjectStore, type PutOptions } from "./object-store.ts";
+import { checkKey, type ByteRange, type ObjectBody, type ObjectInfo, type ObjectStore, type PutOptions, type Sweeps } from "./object-store.ts";
 import { resumingStream } from "./s3-download.ts";
 import { openRequests, STATUS, statusOf, type S3Connection } from "./s3-requests.ts";
+import { createSweep } from "./s3-sweep.ts";
 import { createUploads, partSizeFor } from "./s3-upload.ts";
 
 export interface S3Settings extends S3Connection {
@@ -25,15 +26,17 @@ const PING_WITHIN_MS = 5_000;
 
 /**
  * Objects in a bucket of AWS S3, Cloudflare R2, MinIO or Ceph.
- * Rights it needs: s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload on the keys, s3:ListBucket on the bucket.
+ * Rights it needs: s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload, s3:ListMultipartUploadParts
+ * on the keys, s3:ListBucket, s3:ListBucketMultipartUploads on the bucket.
  * Not every server honours If-None-Match when it completes a multipart upload (Ceph 18 does not): there, two writers
  * that create the same object over one part in the same moment may both be told it was stored; the last one stays.
  */
-export function openS3Store(settings: S3Settings): ObjectStore {
+export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
   const { bucket, prefix = "", partSizeBytes = partSizeFor(0), idleTimeoutMs = 15_000 } = settings;
   const requests = openRequests(settings);
   const { answer, s3 } = requests;
   const uploads = createUploads({ bucket, partSizeBytes, requests });
+  const sweep = createSweep({ bucket, prefix, requests });
 
   async function put(key: string, body: ObjectBody, { ifAbsent = false }: PutOptions = {}) {
     const name = nameOf(key);
@@ -154,7 +157,7 @@ export function openS3Store(settings: S3Settings): ObjectStore {
     return prefix + key;
   }
 
-  return { kind: "s3", put, head, read, readWhole, remove, list, ping, close };
+  return { kind: "s3", put, head, read, readWhole, remove, list, ping, close, sweep };
 }
 
 /** XML 1.0 cannot carry these, and turns a carriage return into a line feed: such keys are removed one by one. */

@@ -16,6 +16,9 @@ export function openRedis({ url, commandTimeoutMs, log }: { url: string; command
     enableAutoPipelining: true,
     maxRetriesPerRequest: 1,
     commandTimeout: commandTimeoutMs,
+    // A command that timed out stays in memory for its reply. Of a connection that is silent for this long no reply is
+    // expected any more: it is given up, and commands fail at once, instead of each in its time, until there is a new one.
+    socketTimeout: 2 * commandTimeoutMs,
     autoResendUnfulfilledCommands: false,
   });
 }
