@@ -166,7 +166,8 @@ export function carryOut({ clients, workers, moves }: Plan, protocol: Protocol):
   function runUntil(done: () => boolean): boolean {
     for (let round = 0; round < MOST_ROUNDS; round++) {
       if (done()) return true;
-      for (const process of [...processes]) if (processes.has(process) && process.ready()) step(process);
+      const now = Array.from(processes); // who begins in this round comes in the next
+      for (const process of now) if (processes.has(process) && process.ready()) step(process);
       if (round % 8 === 0) world.now++;
     }
     return false;
