@@ -54,12 +54,29 @@ const nameRequest: RequestHandler = (req, res, next) => {
   next();
 };
 
+const HOST = /^[\w.~!$&'()*+,;=:%[\]-]*$/; // RFC 3986, 3.2.2, and a port
+
 /** What Node's parser lets pass, and nobody should guess at. */
-function faultOf({ headers, httpVersion }: Request): string | undefined {
-  if (headers.host === undefined && httpVersion === "1.1") return "The request has no Host header.";
+function faultOf(req: Request): string | undefined {
+  const { headers, httpVersion } = req;
+  if (headers.host === undefined) {
+    if (httpVersion === "1.1") return "The request has no Host header.";
+  } else if (!HOST.test(headers.host) || hostsIn(req.rawHeaders) > 1) {
+    return "The Host header is not one name.";
+  }
   const coding = headers["transfer-encoding"];
-  if (coding !== undefined && coding.toLowerCase() !== "chunked") return "The only Transfer-Encoding that is understood is chunked.";
-  return undefined;
+  if (coding === undefined) return undefined;
+  if (coding.toLowerCase() !== "chunked") return "The only Transfer-Encoding that is understood is chunked.";
+  return httpVersion === "1.0" ? "HTTP/1.0 has no Transfer-Encoding." : undefined; // a proxy of that time would see another end
+}
+
+/** Node takes the first and drops the others. */
+function hostsIn(rawHeaders: readonly string[]): number {
+  let hosts = 0;
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    if (rawHeaders[at]!.length === 4 && rawHeaders[at]!.toLowerCase() === "host") hosts++;
+  }
+  return hosts;
 }
 
 const refuseWriting = allow("GET", "HEAD");

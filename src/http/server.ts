@@ -1,5 +1,6 @@
 import { createServer, IncomingMessage, ServerResponse, type Server } from "node:http";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Express } from "express";
 import { FAILURES, type FailureCode } from "../core/errors.ts";
 
@@ -32,6 +33,8 @@ export function createHttpServer({ app, idleMs, headersTimeoutMs = HEADERS_TIMEO
   server.on("checkContinue", (req, res) => app(req, res));
   server.on("checkExpectation", (req, res) => app(req, res)); // any other: not ours to meet, and no reason to refuse
   server.on("clientError", answerUnparsable);
+  server.on("connect", refuseConnect);
+  server.maxHeadersCount = 0; // beyond 2,000 it would drop them without a word; their size is limited
   server.setTimeout(idleMs, giveUpIdle);
   return server;
 }
@@ -57,12 +60,24 @@ function messageClasses(app: Express) {
 
 /** What Node's parser refuses never becomes a request, so it is answered on the bare socket. */
 function answerUnparsable(error: NodeJS.ErrnoException, socket: Socket): void {
+  const res = messageOf(socket);
   // In the middle of an answer a second one would be read as a part of it.
-  if (error.code === "ECONNRESET" || !socket.writable || messageOf(socket)?.headersSent) {
+  if (error.code === "ECONNRESET" || !socket.writable || res?.headersSent) {
     socket.destroy();
     return;
   }
+  // Nonsense behind a whole request: our refusal would be read as the answer to that one, which may be promised by now.
+  if (res?.req.complete) {
+    res.shouldKeepAlive = false;
+    return;
+  }
   answerAndClose(socket, PARSER_ANSWERS[error.code ?? ""] ?? "MALFORMED_REQUEST");
+}
+
+/** CONNECT: without this Node hangs up without a word. It has taken its listeners off the socket, the one for errors too. */
+function refuseConnect(_req: IncomingMessage, socket: Duplex): void {
+  socket.on("error", () => socket.destroy());
+  answerAndClose(socket as Socket, "MALFORMED_REQUEST");
 }
 
 const PARSER_ANSWERS: Record<string, FailureCode> = {

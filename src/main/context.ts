@@ -29,6 +29,7 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   const storage = await openObjectStore({ ...placeOf(config, config.STORAGE_MODE === "s3", config.STORAGE_DIR, "", 0), dependency: "storage" });
   const inbox = createInbox({
     store: inboxStore, smallObjectBytes: config.SMALL_OBJECT_BYTES, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES,
+    orphanAgeMs: config.ORPHAN_AGE_SECONDS * 1000, clock,
   });
   const files = createFiles({ db, storage, unsettled: createUnsettled(inbox) });
   await whenReady(redis, FIRST_CONNECT_MS);

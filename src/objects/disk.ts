@@ -109,6 +109,16 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     await large.remove(await disk(records.remove(keys)));
   }
 
+  async function removeIf(key: string, isMeant: (bytes: Uint8Array) => boolean) {
+    checkKey(key);
+    const record = await disk(async () => records.get(key));
+    const bytes = record && ("bytes" in record ? record.bytes : await readWhole(key));
+    if (!bytes || !isMeant(bytes)) return false;
+    const files = await disk(records.removeExact(key, record));
+    if (files) await large.remove(files);
+    return files !== undefined;
+  }
+
   async function list(prefix: string, { after, limit }: { after?: string; limit: number }) {
     return disk(async () => records.list(prefix, { after, limit }));
   }
@@ -167,7 +177,7 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     }
   }
 
-  const store = { kind: "disk" as const, put, head, read, readWhole, remove, list, ping, close, adopt, sweep };
+  const store = { kind: "disk" as const, put, head, read, readWhole, remove, removeIf, list, ping, close, adopt, sweep };
   filesOf.set(store, pathOf);
   return store;
 }

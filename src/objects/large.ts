@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
-import { close, fdatasync, mkdirSync, open as openFile, read as readFile, write } from "node:fs";
+import { close, fdatasync, fstat, mkdirSync, open as openFile, read as readFile, write } from "node:fs";
 import { link, mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
@@ -8,7 +8,7 @@ import { passGarbage } from "../core/young-garbage.ts";
 import type { Space } from "./space.ts";
 import type { Trouble } from "./trouble.ts";
 
-const [openAsync, closeAsync, fdatasyncAsync] = [promisify(openFile), promisify(close), promisify(fdatasync)];
+const [openAsync, closeAsync, fdatasyncAsync, fstatAsync] = [promisify(openFile), promisify(close), promisify(fdatasync), promisify(fstat)];
 const [readAsync, writeAsync] = [promisify(readFile), promisify(write)];
 
 /** One write; less costs a trip to the thread pool each, more gains nothing. */
@@ -38,6 +38,8 @@ export function openLargeFiles(folder: string, { space, trouble }: { space: Spac
       try {
         sizeBytes = await writeChunks(fd, chunks);
         await disk(Promise.all([fdatasyncAsync(fd), flushFolder(dirname(path))]));
+        // A body slower than a buffer in all the time the sweeper waits.
+        if ((await disk(fstatAsync(fd))).nlink === 0) await disk(() => Promise.reject(new Error("the file was swept while it was written")));
       } finally {
         await disk(closeAsync(fd));
       }

@@ -51,6 +51,12 @@ export interface ObjectStore {
   /** Removes objects; those that are not there do not matter. */
   remove(keys: readonly string[]): Promise<void>;
 
+  /**
+   * Removes the object if `isMeant` says so of its bytes: one that somebody puts in its place meanwhile stays.
+   * Only for objects known to be small. @returns whether it was removed
+   */
+  removeIf(key: string, isMeant: (bytes: Uint8Array) => boolean): Promise<boolean>;
+
   /** Objects whose key begins with `prefix`, in byte order of the key, at most `limit`, after the key `after`. */
   list(prefix: string, options: { after?: string; limit: number }): Promise<ObjectInfo[]>;
 

@@ -87,6 +87,17 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     return answered(() => db.transaction(() => keys.flatMap((key) => removeOne(idOf(OBJECT, key)))));
   }
 
+  /** Removes the record if it still is the one that was read. @returns the files it had; undefined: it is another, or gone */
+  function removeExact(key: string, record: ObjectRecord): Promise<string[] | undefined> {
+    const [id, read] = [idOf(OBJECT, key), encode(record)];
+    return answered(() =>
+      db.transaction(() => {
+        const value = db.getBinaryFast(id);
+        return value && read.equals(asBuffer(value)) ? removeOne(id) : undefined;
+      }),
+    );
+  }
+
   /** Within a transaction. */
   function removeOne(id: Buffer): string[] {
     const value = db.getBinaryFast(id);
@@ -153,7 +164,7 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     if (unanswered > 0) throw new Error("an earlier write is still not answered");
   }
 
-  return { get, hasFile, create, replace, remove, list, spareBytes, ping, close, assertUsable };
+  return { get, hasFile, create, replace, remove, removeExact, list, spareBytes, ping, close, assertUsable };
 }
 
 /** The write may still be carried out. */

@@ -21,7 +21,7 @@ export interface S3Connection {
 }
 
 /** An answer that is expected in some place, as opposed to trouble. */
-export const STATUS = { NOT_FOUND: 404, CONFLICT: 409, EXISTS: 412, RANGE: 416, NOT_IMPLEMENTED: 501 } as const;
+export const STATUS = { NOT_FOUND: 404, CONFLICT: 409, EXISTS: 412, CHANGED: 412, RANGE: 416, NOT_IMPLEMENTED: 501 } as const;
 
 /**
  * The SDK with every timeout set: by default it has none, and its requestTimeout only logs a warning.

@@ -30,6 +30,8 @@ const PING_WITHIN_MS = 5_000;
  * on the keys, s3:ListBucket, s3:ListBucketMultipartUploads on the bucket.
  * Not every server honours If-None-Match when it completes a multipart upload (Ceph 18 does not): there, two writers
  * that create the same object over one part in the same moment may both be told it was stored; the last one stays.
+ * Nor does every server honour If-Match when it removes an object (Ceph 18 does not): there, removeIf may take out what
+ * was put in between its reading and its removing.
  */
 export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
   const { bucket, prefix = "", partSizeBytes = partSizeFor(0), idleTimeoutMs = 15_000 } = settings;
@@ -117,6 +119,31 @@ export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
     await s3(() => answer((client, options) => client.send(new DeleteObjectCommand({ Bucket: bucket, Key: name }), options)));
   }
 
+  async function removeIf(key: string, isMeant: (bytes: Uint8Array) => boolean): Promise<boolean> {
+    const name = nameOf(key);
+    return s3(async () => {
+      try {
+        const { body, etag } = await get(name);
+        if (!isMeant(Buffer.concat((await body.toArray()) as Uint8Array[]))) return false;
+        await removeUnchanged(name, etag);
+        return true;
+      } catch (error) {
+        if ((error as Error).name === "NoSuchKey" || statusOf(error) === STATUS.CHANGED) return false;
+        throw error;
+      }
+    });
+  }
+
+  async function removeUnchanged(name: string, etag: string | undefined) {
+    const input = { Bucket: bucket, Key: name };
+    try {
+      await answer((client, options) => client.send(new DeleteObjectCommand({ ...input, IfMatch: etag }), options));
+    } catch (error) {
+      if (statusOf(error) !== STATUS.NOT_IMPLEMENTED) throw error;
+      await removeOne(name);
+    }
+  }
+
   async function list(start: string, { after, limit }: { after?: string; limit: number }): Promise<ObjectInfo[]> {
     const found: ObjectInfo[] = [];
     let last = after === undefined ? undefined : prefix + after;
@@ -157,7 +184,7 @@ export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
     return prefix + key;
   }
 
-  return { kind: "s3", put, head, read, readWhole, remove, list, ping, close, sweep };
+  return { kind: "s3", put, head, read, readWhole, remove, removeIf, list, ping, close, sweep };
 }
 
 /** XML 1.0 cannot carry these, and turns a carriage return into a line feed: such keys are removed one by one. */

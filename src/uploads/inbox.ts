@@ -1,7 +1,8 @@
 import { Readable } from "node:stream";
+import type { Clock } from "../core/clock.ts";
 import { Failure } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
-import { newId, nonce } from "../core/ids.ts";
+import { isDerived, newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
 import type { ByteRange, ObjectInfo, ObjectStore } from "../objects/object-store.ts";
 import { checkFileType } from "./file-types.ts";
@@ -20,6 +21,8 @@ export interface Received {
   bytes: Uint8Array | undefined;
   /** A larger one: durable already, under this key. */
   blobKey: string | null;
+  /** When that was. */
+  blobAt?: Date;
 }
 
 export interface InboxSettings {
@@ -28,7 +31,13 @@ export interface InboxSettings {
   smallObjectBytes: number;
   limitBytes: number;
   allowedTypes: readonly string[];
+  /** A blob without a manifest is removed when it is older than this. */
+  orphanAgeMs: number;
+  clock: Clock;
 }
+
+/** What tells the manifests apart that may follow one another under one id. */
+export type Settled = Pick<Manifest, "upload_id" | "sha256" | "blob_key">;
 
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
@@ -42,7 +51,7 @@ export type Inbox = ReturnType<typeof createInbox>;
  * bytes first (receive), then the manifest, created only if there is none (commit). One record store does for both kinds
  * of inbox, a disk folder and an S3 bucket, because creating an object if absent is what either can do atomically.
  */
-export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes }: InboxSettings) {
+export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes, orphanAgeMs, clock }: InboxSettings) {
   /**
    * Takes the bytes in, once, as they come; at most `smallObjectBytes` of them are held in memory.
    * @param declaredType  what the client says the file is
@@ -64,7 +73,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
     const measure = createMeasure();
     const blobKey = `${BLOBS}${newId()}-${nonce()}`;
     await store.put(blobKey, restOf(chunks, source, measure, limitBytes));
-    return { sizeBytes: measure.sizeBytes, sha256: measure.sha256(), sniffedType, bytes: undefined, blobKey };
+    return { sizeBytes: measure.sizeBytes, sha256: measure.sha256(), sniffedType, bytes: undefined, blobKey, blobAt: clock.now() };
   }
 
   /** Bytes that will not be committed. Failing is harmless: what has no manifest is swept after a day. */
@@ -75,9 +84,14 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
   /**
    * The commit point: once this resolves the upload is promised.
    * @returns the manifest that now stands under the id, and whether it is this one or was there before
-   * @throws Unavailable; then it is not known whether the manifest was written, and the blob must be left alone
+   * @throws Unavailable; then it is not known whether the manifest was written, and the blob must be left alone.
+   * Failure UNAVAILABLE when so much time has passed since the bytes came that they may be swept in this moment.
    */
   async function commit(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<{ created: boolean; manifest: Manifest }> {
+    const { blobAt } = received;
+    if (blobAt && clock.now().getTime() - blobAt.getTime() > orphanAgeMs / 2) {
+      throw new Failure("UNAVAILABLE", "Too much time passed between the file and the end of its form. Try again.");
+    }
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
     const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
     if (stored) return { created: true, manifest: wanted };
@@ -98,9 +112,18 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
     return Readable.from([bytes!.subarray(range?.start ?? 0, (range?.end ?? manifest.size_bytes - 1) + 1)]);
   }
 
-  /** Takes settled uploads out: manifests first, so that none is ever left without its bytes. */
-  async function remove(manifests: readonly Pick<Manifest, "upload_id" | "blob_key">[]): Promise<void> {
-    await store.remove(manifests.map(({ upload_id }) => MANIFESTS + upload_id));
+  /**
+   * Takes settled uploads out: manifests first, so that none is ever left without its bytes. Under an id that was derived
+   * from an Idempotency-Key other bytes may have come in meanwhile, should another process have settled and removed these.
+   * They are a promise of their own and stay.
+   */
+  async function remove(manifests: readonly Settled[]): Promise<void> {
+    const once = manifests.filter(({ upload_id }) => !isDerived(upload_id)).map(({ upload_id }) => MANIFESTS + upload_id);
+    const derived = manifests.filter(({ upload_id }) => isDerived(upload_id));
+    await Promise.all([
+      once.length > 0 && store.remove(once),
+      ...derived.map((settled) => store.removeIf(MANIFESTS + settled.upload_id, (record) => isOf(settled, decodeRecord(record).manifest))),
+    ]);
     await failpoint("manifests-removed");
     const blobs = manifests.flatMap(({ blob_key }) => (blob_key === null ? [] : [blob_key]));
     if (blobs.length > 0) await store.remove(blobs);
@@ -138,4 +161,8 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
   }
 
   return { store, receive, discard, commit, find, open, remove, listOlder, sweep };
+}
+
+function isOf(settled: Settled, manifest: Manifest): boolean {
+  return manifest.sha256 === settled.sha256 && manifest.blob_key === settled.blob_key;
 }

@@ -68,14 +68,15 @@ export interface Trouble {
   reason: string;
 }
 
-/** Counts one failure. @returns how many there are now */
-export async function countAttempt(db: Db, { uploadId, code, reason }: Trouble): Promise<number> {
+/** Counts one failure, unless these bytes are a file already. @returns how many there are now; undefined: they are a file */
+export async function countAttempt(db: Db, { uploadId, code, reason }: Trouble, sha256: string | undefined): Promise<number | undefined> {
   const { rows } = await db.query<{ attempts: number }>(
-    `insert into settle_attempts (upload_id, attempts, code, reason) values ($1, 1, $2, $3)
+    `insert into settle_attempts (upload_id, attempts, code, reason)
+     select $1, 1, $2, $3 where not exists (select from files where id = $1 and sha256 = decode($4, 'hex'))
      on conflict (upload_id) do update
        set attempts = settle_attempts.attempts + 1, code = excluded.code, reason = excluded.reason, last_failed_at = now()
-     returning attempts`, [uploadId, code, reason]);
-  return rows[0]!.attempts;
+     returning attempts`, [uploadId, code, reason, sha256]);
+  return rows[0]?.attempts;
 }
 
 /** Gives an upload up: from the list of those still tried to the dead letters. */

@@ -103,7 +103,7 @@ export function createUploadsRouter({ door, statusOf, counts }: { door: Door; st
 function welcome(req: Request, res: Response, mostBytes: number): void {
   const length = req.headers["content-length"];
   if (length !== undefined && Number(length) > mostBytes) throw new Failure("FILE_TOO_LARGE");
-  if (req.headers.expect !== undefined && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
+  if (req.headers.expect !== undefined && req.httpVersion !== "1.0" && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
 }
 
 function readIdempotencyKey(req: Request): string | undefined {

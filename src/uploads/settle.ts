@@ -1,6 +1,6 @@
 import { Failure, Unavailable } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
-import { isDerived, isId } from "../core/ids.ts";
+import { isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { isDataError, type Database } from "../db/pool.ts";
 import type { ObjectStore } from "../objects/object-store.ts";
@@ -8,7 +8,6 @@ import type { Entry } from "../stream/consumer.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
 import { ItemTrouble } from "./item-trouble.ts";
-import type { Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
 import type { SettledRow } from "./queries.ts";
 import { createStoring } from "./store-object.ts";
@@ -123,21 +122,8 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     }
     await failpoint("rows-committed");
     const settled = await withoutImpostors(items, fresh, again);
-    await inbox.remove(await unchanged(settled));
+    await inbox.remove(settled.map(({ manifest }) => manifest));
     await failpoint("inbox-removed");
-  }
-
-  /**
-   * Under an id that was derived from an Idempotency-Key other bytes may have been taken in, should this worker have stood
-   * still since it looked while another one settled the upload. They are a promise of their own.
-   */
-  async function unchanged(items: Item[]): Promise<Manifest[]> {
-    const kept = await Promise.all(items.map(async ({ manifest }) => {
-      if (!isDerived(manifest.upload_id)) return manifest;
-      const now = (await inbox.find(manifest.upload_id))?.manifest;
-      return now?.sha256 === manifest.sha256 && now.blob_key === manifest.blob_key ? manifest : undefined;
-    }));
-    return kept.flatMap((manifest) => manifest ?? []);
   }
 
   /**
@@ -155,16 +141,21 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     return items.filter((item) => !impostors.includes(item));
   }
 
-  /** An item's own trouble: tried again, and after the third time a dead letter, whose bytes stay in the inbox. */
+  /**
+   * An item's own trouble: tried again, and after the third time a dead letter, whose bytes stay in the inbox. None at all
+   * where others settled the item while this worker stood still, and took its bytes away.
+   */
   async function spendAttempt(entry: Entry, item: InboxRecord | undefined, { code, message }: ItemTrouble, again: Set<string>): Promise<void> {
     const trouble = { uploadId: entry.key, code, reason: message };
     // In one transaction: a worker that dies in between has spent no attempt, so there are never more than three.
     const attempts = await db.transaction(async (tx) => {
-      const counted = await queries.countAttempt(tx, trouble);
+      const counted = await queries.countAttempt(tx, trouble, item?.manifest.sha256);
+      if (counted === undefined) return undefined;
       await failpoint("attempt-counted");
       if (counted >= MOST_ATTEMPTS) await queries.insertDeadLetter(tx, trouble, entry.id, item?.manifest);
       return counted;
     });
+    if (attempts === undefined) return;
     if (attempts < MOST_ATTEMPTS) {
       log.warn({ uploadId: entry.key, streamId: entry.id, code, reason: message, attempts }, "upload could not be settled, will be tried again");
       again.add(entry.id);

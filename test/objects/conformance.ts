@@ -18,6 +18,8 @@ export interface Kind {
   thresholdBytes: number;
   /** Whether creating the same large object twice in one moment is decided by the server. */
   decidesLargeCreates: boolean;
+  /** Whether removing an object that was replaced in one moment is decided by the server. */
+  decidesRemovals: boolean;
   /** Whether an open stream goes on when its object is replaced or removed. */
   readersKeepTheirObject: boolean;
 }
@@ -260,6 +262,35 @@ export function describeObjectStore(kind: Kind): void {
       });
     });
 
+    describe("removes an object only if it is the one that is meant", () => {
+      const meant = (bytes: Uint8Array) => Buffer.from(bytes.subarray(0, 5)).equals(Buffer.from("meant"));
+      const bytesOf = (what: string) => [Buffer.from(what), Buffer.concat([Buffer.from(what), randomBytes(large)])];
+
+      test.each([0, 1])("and no other, and none that is not there", async (which) => {
+        const [key, one, other] = [randomUUID(), bytesOf("meant")[which]!, bytesOf("other")[which]!];
+        expect(await store.removeIf(key, () => true)).toBe(false);
+        await store.put(key, other);
+        expect(await store.removeIf(key, meant)).toBe(false);
+        await expectObject(key, other);
+        await store.put(key, one);
+        expect(await store.removeIf(key, meant)).toBe(true);
+        expect(await store.head(key)).toBeUndefined();
+        expect(await under.leftovers()).toEqual([]);
+      });
+
+      test.runIf(kind.decidesRemovals)("also when another takes its place at the last moment", async () => {
+        for (let turns = 0; turns < 30; turns++) {
+          const key = randomUUID();
+          await store.put(key, Buffer.from("meant"));
+          const replaced = store.put(key, Buffer.from("other"));
+          for (let turn = 0; turn < turns; turn++) await new Promise(setImmediate); // the put is so far on its way
+          await store.removeIf(key, meant);
+          await replaced;
+          await expectObject(key, Buffer.from("other"));
+        }
+      });
+    });
+
     describe("keeps nothing of a body that breaks off", () => {
       test.each([0, 1, large, 4 * large])("after %i bytes", async (sizeBytes) => {
         const [absent, present] = [randomUUID(), randomUUID()];
@@ -306,7 +337,7 @@ export function describeObjectStore(kind: Kind): void {
       await other.store.close();
       await other.store.close();
       for (const late of [() => other.store.put("k", Buffer.from("v")), () => other.store.put("k", inPieces(randomBytes(large), 999)),
-        () => other.store.head("k"), () => other.store.read("k"), () => other.store.readWhole("k"), () => other.store.remove(["k"]),
+        () => other.store.head("k"), () => other.store.read("k"), () => other.store.readWhole("k"), () => other.store.remove(["k"]), () => other.store.removeIf("k", () => true),
         () => other.store.list("", { limit: 1 }), () => other.store.ping()]) {
         await expect(late()).rejects.toBeInstanceOf(Unavailable);
       }

@@ -10,6 +10,7 @@ describeObjectStore({
   name: "a disk store",
   thresholdBytes: SMALL_OBJECT_BYTES,
   decidesLargeCreates: true,
+  decidesRemovals: true,
   readersKeepTheirObject: true,
   async open() {
     const folder = await mkdtemp(join(tmpdir(), "connectstorm-disk-"));
