@@ -11,6 +11,10 @@ import * as format from "../http/format.ts";
 import { createHttpServer } from "../http/server.ts";
 import { createAccept } from "../uploads/accept.ts";
 import { createCounts } from "../uploads/counts.ts";
+import { createDeadLetterPagesRouter } from "../uploads/dead-letter-pages.ts";
+import { createDeadLettersRouter } from "../uploads/dead-letter-routes.ts";
+import { createDeadLetters } from "../uploads/dead-letters.ts";
+import { createEnqueue } from "../uploads/enqueue.ts";
 import { createPagesRouter } from "../uploads/pages.ts";
 import { createDoor, createUploadsRouter } from "../uploads/routes.ts";
 import { createStatus } from "../uploads/status.ts";
@@ -32,14 +36,16 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Context -> a listening HTTP server. @throws Error when the port is in use, in words */
 export async function openSite(context: Context): Promise<Site> {
-  const { config, log, db, redis, inbox, files, stream, clock } = context;
+  const { config, log, db, redis, inbox, files, stream, clock, name } = context;
   let stopping = false;
   let ledger: TimeSeriesKind | null = null;
   // Asked again and again until it is known: the database may come later than we do.
   const learnLedger = () => detectTimeSeries(db).then((kind) => { ledger = kind; }, () => { setTimeout(learnLedger, 2_000).unref(); });
   await Promise.race([learnLedger(), new Promise((resolve) => setTimeout(resolve, 1_000))]);
 
-  const accept = createAccept({ inbox, files, redis, stream, secret: config.SECRET_KEY, clock, log });
+  const enqueue = createEnqueue({ redis, stream, log });
+  const deadLetters = createDeadLetters({ db, inbox, enqueue, worker: name, log });
+  const accept = createAccept({ db, inbox, deadLetters, enqueue, redis, stream, secret: config.SECRET_KEY, clock });
   const counts = createCounts({ db, redis, stream, ledger: () => ledger, clock });
   const statusOf = createStatus({ db, inbox, files, redis, stream });
   const door = createDoor({ accept, inbox, limitBytes: config.MAX_UPLOAD_BYTES });
@@ -58,9 +64,11 @@ export async function openSite(context: Context): Promise<Site> {
       authenticate,
       createUploadsRouter({ door, statusOf, counts }),
       createFilesRouter({ files }),
+      createDeadLettersRouter({ deadLetters }),
       createHealthRouter(context, () => ledger, () => stopping),
       createOpenApiRouter(),
       createPagesRouter({ door, statusOf, counts, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
+      createDeadLetterPagesRouter({ deadLetters }),
     ],
     ...createAnswerErrors(log),
   });

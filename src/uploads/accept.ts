@@ -1,17 +1,18 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
-import { Failure, Unavailable } from "../core/errors.ts";
+import { Failure, Unavailable, type Dependency } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { derivedId, newId } from "../core/ids.ts";
-import type { Log } from "../core/log.ts";
 import { within } from "../core/within.ts";
-import type { Files } from "../files/files.ts";
-import { append } from "../stream/append.ts";
+import type { Db } from "../db/pool.ts";
 import { command } from "../stream/redis.ts";
+import type { DeadLetters } from "./dead-letters.ts";
+import type { Enqueue } from "./enqueue.ts";
 import { cleanFileName } from "./file-name.ts";
 import { contentTypeOf } from "./file-types.ts";
 import type { Inbox, Received } from "./inbox.ts";
 import type { Manifest } from "./messages.ts";
+import * as queries from "./queries.ts";
 
 /** The answer to an upload, in the words of the API. `stream_id` is null while Redis is away; nothing is lost by it. */
 export interface Receipt {
@@ -35,22 +36,24 @@ export interface Upload {
 }
 
 export interface AcceptSettings {
+  db: Db;
   inbox: Inbox;
-  files: Pick<Files, "findStored">;
+  deadLetters: Pick<DeadLetters, "heal">;
+  enqueue: Enqueue;
   redis: Redis;
   stream: string;
   secret: string;
   clock: Clock;
-  log: Log;
 }
 
+const UNKNOWN: queries.KnownUpload = { stored: undefined, dead: false };
 const REMEMBER_STREAM_ID_SECONDS = 86_400;
 const DATABASE_BUDGET_MS = 2_000; // an upload does not need the database, so it does not wait long for it
 
 export type Accept = ReturnType<typeof createAccept>;
 
 /** Every way in ends here: manifest, then stream, then receipt. */
-export function createAccept({ inbox, files, redis, stream, secret, clock, log }: AcceptSettings) {
+export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, secret, clock }: AcceptSettings) {
   /**
    * Promises the upload. What was received is the inbox's when this resolves, and discarded when it throws a Failure.
    * @throws Failure INVALID_FILE_NAME, IDEMPOTENCY_KEY_REUSED; Unavailable (the outcome is not known: the client tries again)
@@ -67,18 +70,24 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
 
   async function acceptOnce(upload: Upload): Promise<Receipt> {
     const { manifest } = await inbox.commit(describe(upload, newId()), upload.received);
-    return receiptOf(manifest, await enqueue(manifest));
+    return receiptOf(manifest, await announce(manifest));
   }
 
-  /** The same key and the same bytes: the first upload's receipt again. The same key and other bytes: refused. */
+  /**
+   * The same key and the same bytes: the first upload's receipt again. The same key and other bytes: refused. Where the
+   * first bytes were damaged or lost since, these take their place.
+   */
   async function acceptUnderKey(upload: Upload, key: string): Promise<Receipt> {
     const id = derivedId(secret, upload.accountId, key);
-    const settled = await within(DATABASE_BUDGET_MS, "postgres", files.findStored(upload.accountId, id)).catch(orWhenUnavailable(undefined));
-    if (settled) {
-      replay(settled.sha256, upload);
+    const { stored, dead } = await within(DATABASE_BUDGET_MS, "postgres", queries.selectKnown(db, upload.accountId, id)).catch(orWhenUnavailable(UNKNOWN));
+    if (stored) {
+      replay(stored.sha256, upload);
       await inbox.discard(upload.received);
-      return receiptOf({ upload_id: id, filename: settled.name, size_bytes: settled.sizeBytes, sha256: settled.sha256 }, settled.streamId);
+      return receiptOf({ upload_id: id, filename: stored.name, size_bytes: stored.sizeBytes, sha256: stored.sha256 }, stored.streamId);
     }
+    // With the database gone in the middle of it: as if nobody had known of the dead letter, which stays for a later retry.
+    const healed = dead && (await deadLetters.heal(describe(upload, id), upload.received).catch(orWhenUnavailable(undefined, "postgres")));
+    if (healed) return receiptOf(healed, await enqueueOnce(healed, true));
     const { created, manifest } = await inbox.commit(describe(upload, id), upload.received);
     if (!created) {
       replay(manifest.sha256, upload);
@@ -105,18 +114,11 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
     };
   }
 
-  /** Tells the worker. If that fails the upload is safe all the same: the reconciler finds it in the inbox. */
-  async function enqueue(manifest: Manifest): Promise<string | null> {
+  async function announce(manifest: Manifest): Promise<string | null> {
     await failpoint("manifest-committed");
-    try {
-      const streamId = await append(redis, stream, { key: manifest.upload_id, body: JSON.stringify(manifest) });
-      await failpoint("entry-appended");
-      return streamId;
-    } catch (err) {
-      if (!(err instanceof Unavailable)) throw err;
-      log.debug({ err, uploadId: manifest.upload_id }, "upload accepted without the stream");
-      return null;
-    }
+    const streamId = await enqueue(manifest);
+    if (streamId) await failpoint("entry-appended");
+    return streamId;
   }
 
   /** Repeats answer with the first stream id while Redis remembers it; where it does not, the upload is queued again. */
@@ -126,7 +128,7 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
       const known = await command(redis.get(memory)).catch(orWhenUnavailable(null));
       if (known) return known;
     }
-    const streamId = await enqueue(manifest);
+    const streamId = await announce(manifest);
     if (streamId) await command(redis.set(memory, streamId, "EX", REMEMBER_STREAM_ID_SECONDS)).catch(orWhenUnavailable(null));
     return streamId;
   }
@@ -134,9 +136,9 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
   return { accept };
 }
 
-function orWhenUnavailable<T>(otherwise: T): (error: unknown) => T {
+function orWhenUnavailable<T>(otherwise: T, of?: Dependency): (error: unknown) => T {
   return (error) => {
-    if (error instanceof Unavailable) return otherwise;
+    if (error instanceof Unavailable && (of === undefined || error.dependency === of)) return otherwise;
     throw error;
   };
 }

@@ -1,4 +1,4 @@
-import { Manifest } from "./messages.ts";
+import { readManifest, type Manifest } from "./messages.ts";
 
 /** What the inbox keeps under an upload's id. */
 export interface InboxRecord {
@@ -20,10 +20,10 @@ export function encodeRecord(manifest: Manifest, bytes: Uint8Array | undefined):
   return record;
 }
 
-/** @throws Error when the record is not one of ours, or damaged */
-export function decodeRecord(record: Uint8Array): InboxRecord {
+/** Undefined: the manifest is damaged. One record that cannot be read must not stop those who read many. */
+export function readRecord(record: Uint8Array): InboxRecord | undefined {
   const buffer = Buffer.from(record.buffer, record.byteOffset, record.byteLength);
-  const end = LENGTH_BYTES + buffer.readUInt32BE();
-  const manifest = Manifest.parse(JSON.parse(buffer.toString("utf8", LENGTH_BYTES, end)));
-  return { manifest, bytes: manifest.blob_key === null ? buffer.subarray(end) : undefined };
+  const end = LENGTH_BYTES + (buffer.length < LENGTH_BYTES ? 0 : buffer.readUInt32BE());
+  const manifest = readManifest(buffer.toString("utf8", LENGTH_BYTES, end));
+  return manifest && { manifest, bytes: manifest.blob_key === null ? buffer.subarray(end) : undefined };
 }

@@ -6,7 +6,7 @@ import { isDerived, newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
 import type { ByteRange, ObjectInfo, ObjectStore } from "../objects/object-store.ts";
 import { checkFileType } from "./file-types.ts";
-import { decodeRecord, encodeRecord, type InboxRecord } from "./inbox-record.ts";
+import { encodeRecord, readRecord, type InboxRecord } from "./inbox-record.ts";
 import type { Manifest } from "./messages.ts";
 import { collectUpTo, restOf } from "./intake.ts";
 
@@ -37,7 +37,7 @@ export interface InboxSettings {
 }
 
 /** What tells the manifests apart that may follow one another under one id. */
-export type Settled = Pick<Manifest, "upload_id" | "sha256" | "blob_key">;
+export type Settled = Pick<Manifest, "upload_id" | "blob_key"> & { sha256: string | undefined };
 
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
@@ -77,7 +77,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
   }
 
   /** Bytes that will not be committed. Failing is harmless: what has no manifest is swept after a day. */
-  async function discard({ blobKey }: Received): Promise<void> {
+  async function discard({ blobKey }: Pick<Received, "blobKey">): Promise<void> {
     if (blobKey !== null) await store.remove([blobKey]).catch(() => {});
   }
 
@@ -95,15 +95,34 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
     const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
     if (stored) return { created: true, manifest: wanted };
-    const existing = await find(manifest.upload_id);
+    const record = await store.readWhole(MANIFESTS + manifest.upload_id);
     // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already.
-    if (!existing) return commit(manifest, received);
-    return { created: false, manifest: existing.manifest };
+    if (!record) return commit(manifest, received);
+    const existing = readRecord(record);
+    return existing ? { created: false, manifest: existing.manifest } : { created: true, manifest: await replace(manifest, received) };
   }
 
+  /**
+   * Puts good bytes in the place of damaged or missing ones, whatever stands under the id. What the old manifest named as
+   * its blob is the caller's to discard.
+   * @throws Unavailable; then it is not known which manifest stands
+   */
+  async function replace(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<Manifest> {
+    const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
+    await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes));
+    return wanted;
+  }
+
+  /** Undefined: there is none, or none that can be read (a damaged record, which becomes a dead letter). */
   async function find(uploadId: string): Promise<InboxRecord | undefined> {
     const record = await store.readWhole(MANIFESTS + uploadId);
-    return record && decodeRecord(record);
+    return record && readRecord(record);
+  }
+
+  /** Whether an upload's manifest and its blob, if it has one, are there. Not whether they are undamaged. */
+  async function holds(uploadId: string, blobKey: string | null): Promise<boolean> {
+    const parts = await Promise.all([MANIFESTS + uploadId, ...(blobKey === null ? [] : [blobKey])].map((key) => store.head(key)));
+    return parts.every((part) => part !== undefined);
   }
 
   /** The bytes of an upload that waits. Undefined: they are gone (settled meanwhile, or lost). */
@@ -122,7 +141,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     const derived = manifests.filter(({ upload_id }) => isDerived(upload_id));
     await Promise.all([
       once.length > 0 && store.remove(once),
-      ...derived.map((settled) => store.removeIf(MANIFESTS + settled.upload_id, (record) => isOf(settled, decodeRecord(record).manifest))),
+      ...derived.map((settled) => store.removeIf(MANIFESTS + settled.upload_id, (record) => isOf(settled, readRecord(record)?.manifest))),
     ]);
     await failpoint("manifests-removed");
     const blobs = manifests.flatMap(({ blob_key }) => (blob_key === null ? [] : [blob_key]));
@@ -136,15 +155,20 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     return { ids, next: page.length === limit ? page.at(-1)!.key.slice(MANIFESTS.length) : undefined };
   }
 
-  /** Removes blobs older than `before` whose manifest was never written. @returns how many */
+  /**
+   * Removes blobs older than `before` whose manifest was never written. A manifest that cannot be read may name any of
+   * them, so none is removed until it is healed or discarded.
+   * @returns how many
+   */
   async function sweep(before: Date): Promise<number> {
     const orphans = new Set<string>();
     for await (const { key, modifiedAt } of objects(BLOBS)) if (modifiedAt < before) orphans.add(key);
     if (orphans.size === 0) return 0;
     for await (const { key } of objects(MANIFESTS)) {
       const record = await store.readWhole(key);
-      const blobKey = record && decodeRecord(record).manifest.blob_key;
-      if (blobKey) orphans.delete(blobKey);
+      const found = record && readRecord(record);
+      if (record && !found) return 0;
+      if (found?.manifest.blob_key) orphans.delete(found.manifest.blob_key);
     }
     await store.remove([...orphans]);
     return orphans.size;
@@ -160,9 +184,10 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     }
   }
 
-  return { store, receive, discard, commit, find, open, remove, listOlder, sweep };
+  return { store, receive, discard, commit, replace, find, holds, open, remove, listOlder, sweep };
 }
 
-function isOf(settled: Settled, manifest: Manifest): boolean {
-  return manifest.sha256 === settled.sha256 && manifest.blob_key === settled.blob_key;
+/** A manifest that cannot be read is nobody's promise any more. */
+function isOf(settled: Settled, manifest: Manifest | undefined): boolean {
+  return !manifest || manifest.sha256 === settled.sha256 && manifest.blob_key === settled.blob_key;
 }

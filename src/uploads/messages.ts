@@ -10,14 +10,25 @@ export const Manifest = z.object({
   owner_id: z.uuid(),
   filename: z.string(),
   size_bytes: z.number().int().nonnegative(),
-  sha256: z.string().length(64),
+  sha256: z.string().regex(/^[0-9a-f]{64}$/),
   content_type: z.string(),
   uploader_id: z.string().nullable(),
   event_time: z.iso.datetime(),
-  blob_key: z.string().nullable(),
+  blob_key: z.string().regex(/^blobs\/[\w-]{1,200}$/).nullable(),
 });
 
 export type Manifest = z.infer<typeof Manifest>;
+
+/** Undefined: the text is no manifest. */
+export function readManifest(text: string): Manifest | undefined {
+  let content: unknown;
+  try {
+    content = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  return Manifest.safeParse(content).data;
+}
 
 /** The stream, under the prefix of this installation. */
 export const UPLOADS_STREAM = "uploads";

@@ -3,6 +3,7 @@ import { accountOf } from "../accounts/authenticate.ts";
 import type { Files } from "../files/files.ts";
 import { allow } from "../http/answer-errors.ts";
 import { pageHeaders } from "../http/page-headers.ts";
+import { sameOrigin } from "../http/same-origin.ts";
 import { Unavailable } from "../core/errors.ts";
 import type { CountsReader } from "./counts.ts";
 import type { Door } from "./routes.ts";
@@ -34,7 +35,7 @@ export function createPagesRouter({ door, statusOf, counts, files, limitBytes, a
         page: "upload", title: "Upload", maxUploadBytes: limitBytes, allowedTypes, origin: `${req.protocol}://${req.headers.host ?? "localhost"}`,
       });
     })
-    .post(pageHeaders, async (req, res) => {
+    .post(pageHeaders, sameOrigin, async (req, res) => {
       const receipt = await door.takeForm(req, res);
       res.redirect(303, `/upload/${receipt.file_id}`); // so that reloading the receipt does not send the file again
     })

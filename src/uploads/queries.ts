@@ -9,7 +9,8 @@ export interface SettledRow extends Omit<Manifest, "blob_key"> {
 
 /**
  * Turns uploads into files, each exactly once, in one statement and so in one transaction: the primary key of `files`
- * decides who is new; only those get a ledger row and are counted. One JSON parameter instead of a dozen arrays: pg
+ * decides who is new; only those get a ledger row and are counted. What a person discarded stays out: this statement and
+ * that of insertDiscarded exclude each other by their locks on dead_letters. One JSON parameter instead of a dozen arrays: pg
  * would escape each element of an array in JavaScript.
  * @returns the ids that became files now
  */
@@ -23,7 +24,9 @@ export async function insertSettled(db: Db, rows: readonly SettledRow[], worker:
      ), fresh as (
        insert into files (id, owner_id, name, size_bytes, sha256, content_type, uploader_id, storage_key, stream_id, event_time)
        select upload_id, owner_id, filename, size_bytes, sha256, content_type, uploader_id, storage_key, stream_id, event_time
-       from incoming order by upload_id
+       from incoming
+       where not exists (select from discarded_uploads where discarded_uploads.upload_id = incoming.upload_id and discarded_uploads.event_time = incoming.event_time)
+       order by upload_id
        on conflict (id) do nothing
        returning id, owner_id, name, size_bytes, sha256, content_type, uploader_id, storage_key, stream_id, event_time, stored_at
      ), ledgered as (
@@ -53,6 +56,21 @@ export async function selectSettledHashes(db: Db, ids: readonly string[]): Promi
   return new Map(rows.map(({ id, sha256 }) => [id, sha256]));
 }
 
+/** What is known of an upload whose id was derived from its key. */
+export interface KnownUpload {
+  stored: { name: string; sizeBytes: number; sha256: string; streamId: string | null } | undefined;
+  dead: boolean;
+}
+
+export async function selectKnown(db: Db, ownerId: string, id: string): Promise<KnownUpload> {
+  const { rows } = await db.query<NonNullable<KnownUpload["stored"]> & { dead: boolean }>(
+    `select false as dead, name, size_bytes as "sizeBytes", encode(sha256, 'hex') as sha256, stream_id as "streamId"
+     from files where id = $1 and owner_id = $2
+     union all select true, null, null, null, null from dead_letters where upload_id = $1 and (owner_id = $2 or owner_id is null)`,
+    [id, ownerId]);
+  return { stored: rows.find((row) => !row.dead), dead: rows.some((row) => row.dead) };
+}
+
 /** Those of the ids whose story is over: a file, or a dead letter. */
 export async function selectFinished(db: Db, ids: readonly string[]): Promise<{ stored: Set<string>; dead: Set<string> }> {
   const { rows } = await db.query<{ id: string; dead: boolean }>(
@@ -79,31 +97,134 @@ export async function countAttempt(db: Db, { uploadId, code, reason }: Trouble, 
   return rows[0]?.attempts;
 }
 
-/** Gives an upload up: from the list of those still tried to the dead letters. */
+/**
+ * Gives an upload up: from the list of those still tried to the dead letters, unless a person discarded it meanwhile.
+ * @param manifest  the inbox's, or what the stream says the upload is; only to describe it
+ */
 export async function insertDeadLetter(db: Db, { uploadId, code, reason }: Trouble, streamId: string, manifest: Manifest | undefined): Promise<void> {
   await db.query(
     `with tried as (delete from settle_attempts where upload_id = $1 returning attempts, first_failed_at)
      insert into dead_letters (upload_id, owner_id, file_name, size_bytes, stream_id, attempts, code, reason, message, first_failed_at)
      select $1, $2, $3, $4, $5, attempts, $6, $7, $8, first_failed_at from tried
+     where not exists (select from discarded_uploads where upload_id = $1 and event_time = $9)
      on conflict (upload_id) do update
-       set attempts = excluded.attempts, code = excluded.code, reason = excluded.reason, failed_at = now()`,
-    [uploadId, manifest?.owner_id, manifest?.filename.replaceAll("\0", ""), manifest?.size_bytes, streamId, code, reason,
-      manifest && JSON.stringify(manifest).replaceAll("\\u0000", "")]);
+       set attempts = excluded.attempts, code = excluded.code, reason = excluded.reason, failed_at = now(),
+           owner_id = coalesce(excluded.owner_id, dead_letters.owner_id), file_name = coalesce(excluded.file_name, dead_letters.file_name),
+           size_bytes = coalesce(excluded.size_bytes, dead_letters.size_bytes), message = coalesce(excluded.message, dead_letters.message)`,
+    [uploadId, manifest?.owner_id, manifest && plain(manifest.filename), manifest?.size_bytes, streamId, code, reason,
+      manifest && JSON.stringify(manifest, (_key, value: unknown) => (typeof value === "string" ? plain(value) : value)),
+      manifest && new Date(manifest.event_time)]);
+}
+
+/** Text that PostgreSQL takes in a column and in jsonb: without NUL and lone surrogates. */
+function plain(text: string): string {
+  return text.replaceAll("\0", "").toWellFormed();
 }
 
 export interface DeadLetter {
   uploadId: string;
+  /** What is known of the upload; the stream's word for it where the inbox has lost it. */
+  fileName: string | null;
+  sizeBytes: number | null;
+  sha256: string | null;
+  uploaderId: string | null;
+  blobKey: string | null;
+  /** All of it, a manifest; not to be trusted where the stream alone says it. */
+  message: unknown;
   attempts: number;
   code: string;
   reason: string;
+  firstFailedAt: Date;
   failedAt: Date;
+  /** failedAt to the microsecond, since 1970: what pages are cut by. */
+  failedAtMicros: number;
 }
 
+/** Where a page begins: behind this letter. */
+export type DeadLetterPosition = Pick<DeadLetter, "uploadId" | "failedAtMicros">;
+
+const DEAD_LETTER_COLUMNS = `upload_id as "uploadId", file_name as "fileName", size_bytes as "sizeBytes", message->>'sha256' as sha256,
+  message->>'uploader_id' as "uploaderId", message->>'blob_key' as "blobKey", message, attempts, code, reason, first_failed_at as "firstFailedAt", failed_at as "failedAt",
+  (extract(epoch from failed_at) * 1000000)::bigint as "failedAtMicros"`;
+const OWN = "(owner_id = $1 or owner_id is null)";
+const BEHIND = `($3::double precision is null or failed_at < timestamptz 'epoch' + $3 * interval '1 microsecond'
+  or failed_at = timestamptz 'epoch' + $3 * interval '1 microsecond' and upload_id > $4::uuid)`;
+
 export async function selectDeadLetter(db: Db, ownerId: string, uploadId: string): Promise<DeadLetter | undefined> {
-  const { rows } = await db.query<DeadLetter>(
-    `select upload_id as "uploadId", attempts, code, reason, failed_at as "failedAt" from dead_letters
-     where upload_id = $1 and (owner_id = $2 or owner_id is null)`, [uploadId, ownerId]);
+  const { rows } = await db.query<DeadLetter>(`select ${DEAD_LETTER_COLUMNS} from dead_letters where ${OWN} and upload_id = $2`, [ownerId, uploadId]);
   return rows[0];
+}
+
+/** Newest first. */
+export async function selectDeadLetters(db: Db, ownerId: string, limit: number, after?: DeadLetterPosition): Promise<DeadLetter[]> {
+  const { rows } = await db.query<DeadLetter>(
+    `select ${DEAD_LETTER_COLUMNS} from dead_letters where ${OWN} and ${BEHIND} order by failed_at desc, upload_id limit $2`,
+    [ownerId, limit, after?.failedAtMicros ?? null, after?.uploadId ?? null]);
+  return rows;
+}
+
+/** Those of the letters that are still there, and nobody else's until the transaction ends. The table's lock first: see insertDiscarded. */
+export async function lockDeadLetters(tx: Db, ownerId: string, uploadIds: readonly string[]): Promise<DeadLetter[]> {
+  await tx.query("lock table dead_letters in row exclusive mode");
+  const { rows } = await tx.query<DeadLetter>(
+    `select ${DEAD_LETTER_COLUMNS} from dead_letters where ${OWN} and upload_id = any($2::uuid[]) order by upload_id for update`, [ownerId, uploadIds]);
+  return rows;
+}
+
+/** As lockDeadLetters, while nothing at all is settled: for insertDiscarded. */
+export async function lockDeadLetterAlone(tx: Db, ownerId: string, uploadId: string): Promise<DeadLetter | undefined> {
+  await tx.query("lock table dead_letters in share row exclusive mode");
+  const { rows } = await tx.query<DeadLetter>(`select ${DEAD_LETTER_COLUMNS} from dead_letters where ${OWN} and upload_id = $2 for update`, [ownerId, uploadId]);
+  return rows[0];
+}
+
+/** With all that was counted against them: their next attempt is their first. */
+export async function deleteDeadLetters(tx: Db, uploadIds: readonly string[]): Promise<void> {
+  await tx.query(
+    `with tried as (delete from settle_attempts where upload_id = any($1::uuid[]))
+     delete from dead_letters where upload_id = any($1::uuid[])`, [uploadIds]);
+}
+
+/**
+ * Takes a letter off the dead letters for good, and writes down that it was: in the ledger, in its count, and in the audit's.
+ * Under the lock of lockDeadLetterAlone, whose strength every statement that settles or gives up an upload waits for, so
+ * that each of them comes wholly before (and there is no letter any more) or wholly after (and sees the upload discarded).
+ * A letter of which nothing is known leaves no trace: there is no file to tell of, and nobody is known to have accepted it.
+ * storage_key is empty, as nothing was stored.
+ * @param manifest  the inbox's where it has one, else the letter's own description
+ */
+export async function insertDiscarded(tx: Db, uploadId: string, manifest: Manifest | undefined, reason: string, worker: string): Promise<void> {
+  await tx.query(
+    `with letter as (
+       delete from dead_letters where upload_id = $1 returning stream_id, coalesce($2::jsonb, message) as message
+     ), tried as (
+       delete from settle_attempts where upload_id = $1
+     ), marked as (
+       insert into discarded_uploads (upload_id, event_time)
+       select $1, (message->>'event_time')::timestamptz from letter where message is not null
+       on conflict do nothing
+     ), ledgered as (
+       insert into file_events (event_time, file_id, event, file_name, size_bytes, sha256, content_type, uploader_id, owner_id,
+                                stream_id, storage_key, worker, settled_at, settle_ms, reason)
+       select now(), $1, 'discarded', message->>'filename', (message->>'size_bytes')::bigint, decode(message->>'sha256', 'hex'), message->>'content_type',
+              message->>'uploader_id', (message->>'owner_id')::uuid, stream_id, '', $4, now(), 0, $3
+       from letter where message is not null
+       returning 1
+     ), counted as (
+       update ledger_totals set records = records + 1 where exists (select from ledgered)
+     )
+     insert into acceptances (accepted_by, discarded_files, discarded_bytes)
+     select coalesce(message->>'accepted_by', 'unknown'), 1, (message->>'size_bytes')::bigint from letter where message is not null
+     on conflict (accepted_by) do update
+       set discarded_files = acceptances.discarded_files + 1, discarded_bytes = acceptances.discarded_bytes + excluded.discarded_bytes`,
+    [uploadId, manifest && JSON.stringify(manifest), reason, worker]);
+}
+
+/** When those of the uploads were accepted that a person discarded; the same id may have been accepted again since. */
+export async function selectDiscarded(db: Db, uploadIds: readonly string[]): Promise<{ uploadId: string; eventTime: Date }[]> {
+  const { rows } = await db.query<{ uploadId: string; eventTime: Date }>(
+    `select upload_id as "uploadId", event_time as "eventTime" from discarded_uploads where upload_id = any($1::uuid[])`, [uploadIds]);
+  return rows;
 }
 
 export interface LedgerTotals {

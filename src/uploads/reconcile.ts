@@ -71,31 +71,31 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
     if (open.length === 0) return;
     const inStream = await queued();
     if (!inStream) return;
-    for await (const lost of manifests(open.filter((id) => !inStream.has(id)))) {
-      await appendAll(redis, stream, lost.map((manifest) => ({ key: manifest.upload_id, body: JSON.stringify(manifest) })));
+    for await (const lost of records(open.filter((id) => !inStream.has(id)))) {
+      // One that cannot be read is for the worker to give up; it needs the id alone.
+      await appendAll(redis, stream, lost.map(({ id, manifest }) => ({ key: id, body: manifest ? JSON.stringify(manifest) : "{}" })));
       await failpoint("uploads-requeued");
       done.requeued += lost.length;
     }
   }
 
-  /** Only what has the hash that was settled: other bytes under the same id are for the worker to judge. */
+  /** Only what has the hash that was settled: other bytes under the same id are for the worker to judge. What cannot be read can go. */
   async function removeSettled(ids: string[]): Promise<Set<string>> {
     if (ids.length === 0) return new Set();
     const hashes = await queries.selectSettledHashes(db, ids);
     const removed = new Set<string>();
-    for await (const some of manifests(ids)) {
-      const same = some.filter((manifest) => hashes.get(manifest.upload_id) === manifest.sha256);
-      await inbox.remove(same);
-      for (const { upload_id } of same) removed.add(upload_id);
+    for await (const some of records(ids)) {
+      const same = some.filter(({ id, manifest }) => !manifest || hashes.get(id) === manifest.sha256);
+      await inbox.remove(same.map(({ id, manifest }) => manifest ?? { upload_id: id, blob_key: null, sha256: undefined }));
+      for (const { id } of same) removed.add(id);
     }
     return removed;
   }
 
-  /** What still waits of these, a few at a time. */
-  async function* manifests(ids: string[]): AsyncGenerator<Manifest[]> {
+  /** What the inbox has of these, a few at a time. */
+  async function* records(ids: string[]): AsyncGenerator<{ id: string; manifest: Manifest | undefined }[]> {
     for (let from = 0; from < ids.length; from += READ_AT_ONCE) {
-      const records = await Promise.all(ids.slice(from, from + READ_AT_ONCE).map((id) => inbox.find(id)));
-      yield records.flatMap((record) => record?.manifest ?? []);
+      yield await Promise.all(ids.slice(from, from + READ_AT_ONCE).map(async (id) => ({ id, manifest: (await inbox.find(id))?.manifest })));
     }
   }
 

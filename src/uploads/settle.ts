@@ -8,6 +8,7 @@ import type { Entry } from "../stream/consumer.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
 import { ItemTrouble } from "./item-trouble.ts";
+import { readManifest, type Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
 import type { SettledRow } from "./queries.ts";
 import { createStoring } from "./store-object.ts";
@@ -85,14 +86,24 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     }
   }
 
-  /** No longer in the inbox: settled by an earlier delivery, as a rule. */
+  /** No longer in the inbox: settled by an earlier delivery, as a rule, or discarded. */
   async function checkMissing(missing: Entry[], again: Set<string>): Promise<void> {
     if (missing.length === 0) return;
     const { stored, dead } = await queries.selectFinished(db, missing.map(({ key }) => key));
-    for (const entry of missing) {
-      if (stored.has(entry.key) || dead.has(entry.key)) continue;
-      await spendAttempt(entry, undefined, new ItemTrouble("INBOX_ENTRY_MISSING", "The inbox has no manifest for this upload."), again);
+    const open = missing.filter(({ key }) => !stored.has(key) && !dead.has(key));
+    const discarded = await discardedOf(open.flatMap((entry) => describe(entry) ?? []));
+    for (const entry of open) {
+      if (discarded.has(entry.key)) continue;
+      await spendAttempt(entry, undefined, new ItemTrouble("INBOX_ENTRY_MISSING", "The inbox has no manifest for this upload that can be read."), again);
     }
+  }
+
+  /** Ids of those of the uploads that a person threw away as dead letters, in this acceptance of theirs. */
+  async function discardedOf(manifests: Manifest[]): Promise<Set<string>> {
+    if (manifests.length === 0) return new Set();
+    const known = await queries.selectDiscarded(db, manifests.map(({ upload_id }) => upload_id));
+    const same = (manifest: Manifest) => known.some((one) => one.uploadId === manifest.upload_id && one.eventTime.getTime() === Date.parse(manifest.event_time));
+    return new Set(manifests.filter(same).map(({ upload_id }) => upload_id));
   }
 
   /** @returns the items whose bytes are in storage now; the others have spent an attempt */
@@ -134,7 +145,9 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     const seen = items.filter(({ manifest }) => !fresh.has(manifest.upload_id));
     if (seen.length === 0) return items;
     const hashes = await queries.selectSettledHashes(db, seen.map(({ manifest }) => manifest.upload_id));
-    const impostors = seen.filter(({ manifest }) => hashes.get(manifest.upload_id) !== manifest.sha256);
+    const others = seen.filter(({ manifest }) => hashes.get(manifest.upload_id) !== manifest.sha256);
+    const discarded = await discardedOf(others.map(({ manifest }) => manifest));
+    const impostors = others.filter(({ manifest }) => !discarded.has(manifest.upload_id));
     for (const item of impostors) {
       await spendAttempt(item.entry, item, new ItemTrouble("IDEMPOTENCY_KEY_REUSED", "A file with other bytes was stored under the same Idempotency-Key."), again);
     }
@@ -152,7 +165,7 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
       const counted = await queries.countAttempt(tx, trouble, item?.manifest.sha256);
       if (counted === undefined) return undefined;
       await failpoint("attempt-counted");
-      if (counted >= MOST_ATTEMPTS) await queries.insertDeadLetter(tx, trouble, entry.id, item?.manifest);
+      if (counted >= MOST_ATTEMPTS) await queries.insertDeadLetter(tx, trouble, entry.id, item?.manifest ?? describe(entry));
       return counted;
     });
     if (attempts === undefined) return;
@@ -171,6 +184,15 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
   }
 
   return settle;
+}
+
+/**
+ * What the stream says an upload is. Nothing is decided by it (docs/decisions/004): it names a dead letter whose manifest
+ * the inbox has lost, and tells two acceptances under one Idempotency-Key apart. Undefined where it makes no sense.
+ */
+function describe(entry: Entry): Manifest | undefined {
+  const manifest = readManifest(entry.body);
+  return manifest?.upload_id === entry.key && Date.parse(manifest.event_time) > 0 ? manifest : undefined;
 }
 
 /** @throws Unavailable as it came: that is nobody's fault among the items */

@@ -123,6 +123,24 @@ describe("live answers are what the document says", () => {
     for (const header of ["ETag", "Accept-Ranges", "Cache-Control", "Last-Modified", "Content-Disposition", "Content-Range"]) expect(ranged.headers.get(header), header).not.toBeNull();
   });
 
+  test("dead letters: list, retry, retry all, discard", async () => {
+    await world.sql("alter table files add constraint refused check (name not like 'bad%') not valid");
+    const { file_id } = (await (await world.put("bad.txt", "bad")).json()) as { file_id: string };
+    await world.settleAll();
+    const api = (path: string, method = "GET") => fetch(`${world.url}/api/dead-letters${path}`, { method });
+    expect((await expectDocumented("get /api/dead-letters", await api(""))).dead_letters).toMatchObject([{ id: file_id, retriable: true }]);
+    await expectDocumented("post /api/dead-letters/{id}/retry", await api(`/${file_id}/retry`, "POST"));
+    await expectDocumented("post /api/dead-letters/{id}/retry", await api(`/${file_id}/retry`, "POST")); // no longer there
+    await world.settleAll();
+    await world.context.inbox.store.remove([`manifests/${file_id}`]);
+    expect(await expectDocumented("post /api/dead-letters/retry", await api("/retry", "POST"))).toEqual({ retried: 0, without_bytes: 1 });
+    await expectDocumented("post /api/dead-letters/{id}/retry", await api(`/${file_id}/retry`, "POST")); // no bytes
+    const { status } = await api(`/${file_id}`, "DELETE");
+    expect(document.paths["/api/dead-letters/{id}"].delete.responses).toHaveProperty(String(status));
+    await expectDocumented("delete /api/dead-letters/{id}", await api(`/${file_id}`, "DELETE"));
+    await world.sql("alter table files drop constraint refused");
+  });
+
   test("operations: health and ready", async () => {
     await expectDocumented("get /health", await fetch(`${world.url}/health`));
     await expectDocumented("get /ready", await fetch(`${world.url}/ready`));

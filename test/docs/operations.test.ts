@@ -24,7 +24,7 @@ test("every reason of a dead letter is explained", () => {
   expect(new Set(explained)).toEqual(new Set(codes));
 });
 
-test("a dead letter whose row is removed, as the guide says, is settled when what was wrong is right again", async () => {
+test("a dead letter is retried and discarded as the guide says, when what was wrong is right again", async () => {
   const world = await openWorld();
   try {
     const { file_id } = (await (await world.put("a.txt", "the right bytes")).json()) as { file_id: string };
@@ -35,18 +35,21 @@ test("a dead letter whose row is removed, as the guide says, is settled when wha
     for (let attempt = 0; attempt < 3; attempt++) await world.settle();
     await store.put(`manifests/${file_id}`, record);
     const status = async () => ((await (await fetch(`${world.url}/api/files/${file_id}/status`)).json()) as { status: string }).status;
+    const section = GUIDE.slice(GUIDE.indexOf("## Dead letters"), GUIDE.indexOf("## Back-up"));
+    const lines = [...section.matchAll(/^curl (?:-X (\w+) )?http:\/\/localhost:8080(\S+)$/gm)];
+    const [list, retry, retryAll, discard] = lines.map(([, method = "GET", path]) => () => fetch(world.url + path!.replace("$ID", file_id), { method }));
+    expect(lines).toHaveLength(4);
     expect(await status()).toBe("failed");
-    expect(await world.sql("select upload_id, code from dead_letters")).toEqual([{ upload_id: file_id, code: "INBOX_ENTRY_MISSING" }]);
+    expect(await (await list!()).json()).toMatchObject({ dead_letters: [{ id: file_id, file_name: "a.txt", code: "INBOX_ENTRY_MISSING" }] });
     world.setClock(new Date(Date.now() + 3_600_000));
     expect(await world.reconcile()).toMatchObject({ requeued: 0 });
 
-    const [, statement] = /^(delete from dead_letters where upload_id = )/m.exec(GUIDE)!;
-    await world.sql(`${statement} $1`, [file_id]);
-    expect(await world.reconcile()).toMatchObject({ requeued: 1 });
+    expect((await retry!()).status).toBe(202);
     await world.settleAll();
     expect(await status()).toBe("stored");
-    const [, query] = /^(select upload_id.* from dead_letters.*);$/m.exec(GUIDE)!;
-    expect(await world.sql(query!)).toEqual([]);
+    expect(await (await list!()).json()).toEqual({ dead_letters: [], next_cursor: null });
+    expect(await (await retryAll!()).json()).toEqual({ retried: 0, without_bytes: 0 });
+    expect((await discard!()).status).toBe(404);
   } finally {
     await world.close();
   }

@@ -10,7 +10,7 @@ import { createLog } from "../../src/core/log.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { openDb } from "../../src/db/pool.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
-import { decodeRecord } from "../../src/uploads/inbox-record.ts";
+import { readRecord } from "../../src/uploads/inbox-record.ts";
 import { createBucket, createDatabase } from "../support/places.ts";
 import type { Conditions } from "../support/program.ts";
 import { servers } from "../support/servers.ts";
@@ -112,7 +112,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
 
   /** One byte of a waiting upload's bytes turns over, on the disk. Only for uploads that are kept as a file. */
   async function damageInbox(uploadId: string): Promise<void> {
-    const { manifest } = decodeRecord((await storeIn(config.INBOX_DIR).readWhole(`manifests/${uploadId}`))!);
+    const { manifest } = readRecord((await storeIn(config.INBOX_DIR).readWhole(`manifests/${uploadId}`))!)!;
     const hash = createHash("sha256").update(manifest.blob_key!).digest("hex");
     const names = await readdir(join(config.INBOX_DIR, "files", hash.slice(0, 2)));
     const file = await open(join(config.INBOX_DIR, "files", hash.slice(0, 2), names.find((name) => name.startsWith(hash))!), "r+");
