@@ -10,10 +10,12 @@ import { createApp } from "../http/app.ts";
 import * as format from "../http/format.ts";
 import { createHttpServer } from "../http/server.ts";
 import { createAccept } from "../uploads/accept.ts";
+import { createAudit } from "../uploads/audit.ts";
 import { createCounts } from "../uploads/counts.ts";
 import { createPagesRouter } from "../uploads/pages.ts";
 import { createDoor, createUploadsRouter } from "../uploads/routes.ts";
 import { createStatus } from "../uploads/status.ts";
+import { createTally } from "../uploads/tally.ts";
 import type { Context } from "./context.ts";
 import { createOpenApiRouter } from "./openapi.ts";
 import { createHealthRouter } from "./ready.ts";
@@ -32,15 +34,17 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Context -> a listening HTTP server. @throws Error when the port is in use, in words */
 export async function openSite(context: Context): Promise<Site> {
-  const { config, log, db, redis, inbox, files, stream, clock } = context;
+  const { config, log, db, redis, inbox, files, stream, clock, name } = context;
   let stopping = false;
   let ledger: TimeSeriesKind | null = null;
   // Asked again and again until it is known: the database may come later than we do.
   const learnLedger = () => detectTimeSeries(db).then((kind) => { ledger = kind; }, () => { setTimeout(learnLedger, 2_000).unref(); });
   await Promise.race([learnLedger(), new Promise((resolve) => setTimeout(resolve, 1_000))]);
 
-  const accept = createAccept({ inbox, files, redis, stream, secret: config.SECRET_KEY, clock, log });
+  const tally = createTally({ store: inbox.store, name, log });
+  const accept = createAccept({ inbox, files, redis, stream, secret: config.SECRET_KEY, acceptedBy: name, tally, clock, log });
   const counts = createCounts({ db, redis, stream, ledger: () => ledger, clock });
+  const audit = createAudit({ db, inbox, clock });
   const statusOf = createStatus({ db, inbox, files, redis, stream });
   const door = createDoor({ accept, inbox, limitBytes: config.MAX_UPLOAD_BYTES });
   const app = createApp({
@@ -56,11 +60,11 @@ export async function openSite(context: Context): Promise<Site> {
         throw new Failure("SHUTTING_DOWN");
       },
       authenticate,
-      createUploadsRouter({ door, statusOf, counts }),
+      createUploadsRouter({ door, statusOf, counts, audit }),
       createFilesRouter({ files }),
       createHealthRouter(context, () => ledger, () => stopping),
       createOpenApiRouter(),
-      createPagesRouter({ door, statusOf, counts, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
+      createPagesRouter({ door, statusOf, counts, audit, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
     ],
     ...createAnswerErrors(log),
   });
@@ -84,6 +88,7 @@ export async function openSite(context: Context): Promise<Site> {
       server.closeIdleConnections();
       await closed;
       clearInterval(closing);
+      await tally.close();
     },
   };
 }

@@ -12,6 +12,7 @@ import { cleanFileName } from "./file-name.ts";
 import { contentTypeOf } from "./file-types.ts";
 import type { Inbox, Received } from "./inbox.ts";
 import type { Manifest } from "./messages.ts";
+import type { Tally } from "./tally.ts";
 
 /** The answer to an upload, in the words of the API. `stream_id` is null while Redis is away; nothing is lost by it. */
 export interface Receipt {
@@ -40,6 +41,9 @@ export interface AcceptSettings {
   redis: Redis;
   stream: string;
   secret: string;
+  /** This start of this process, as it stands in manifests. */
+  acceptedBy: string;
+  tally: Tally;
   clock: Clock;
   log: Log;
 }
@@ -50,7 +54,7 @@ const DATABASE_BUDGET_MS = 2_000; // an upload does not need the database, so it
 export type Accept = ReturnType<typeof createAccept>;
 
 /** Every way in ends here: manifest, then stream, then receipt. */
-export function createAccept({ inbox, files, redis, stream, secret, clock, log }: AcceptSettings) {
+export function createAccept({ inbox, files, redis, stream, secret, acceptedBy, tally, clock, log }: AcceptSettings) {
   /**
    * Promises the upload. What was received is the inbox's when this resolves, and discarded when it throws a Failure.
    * @throws Failure INVALID_FILE_NAME, IDEMPOTENCY_KEY_REUSED; Unavailable (the outcome is not known: the client tries again)
@@ -67,6 +71,7 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
 
   async function acceptOnce(upload: Upload): Promise<Receipt> {
     const { manifest } = await inbox.commit(describe(upload, newId()), upload.received);
+    tally.add(manifest.size_bytes);
     return receiptOf(manifest, await enqueue(manifest));
   }
 
@@ -80,7 +85,9 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
       return receiptOf({ upload_id: id, filename: settled.name, size_bytes: settled.sizeBytes, sha256: settled.sha256 }, settled.streamId);
     }
     const { created, manifest } = await inbox.commit(describe(upload, id), upload.received);
-    if (!created) {
+    if (created) {
+      tally.add(manifest.size_bytes);
+    } else {
       replay(manifest.sha256, upload);
       if (manifest.blob_key !== upload.received.blobKey) await inbox.discard(upload.received);
     }
@@ -102,6 +109,7 @@ export function createAccept({ inbox, files, redis, stream, secret, clock, log }
       content_type: contentTypeOf(received.sniffedType, declaredType, filename),
       uploader_id: uploaderId,
       event_time: clock.now().toISOString(),
+      accepted_by: acceptedBy,
     };
   }
 

@@ -20,6 +20,13 @@ export function encodeRecord(manifest: Manifest, bytes: Uint8Array | undefined):
   return record;
 }
 
+/** The manifest alone, from a record's first bytes; undefined: it is longer than those. @throws Error as decodeRecord does */
+export function decodeManifest(head: Uint8Array): Manifest | undefined {
+  const buffer = Buffer.from(head.buffer, head.byteOffset, head.byteLength);
+  const end = LENGTH_BYTES + buffer.readUInt32BE();
+  return end > buffer.length ? undefined : Manifest.parse(JSON.parse(buffer.toString("utf8", LENGTH_BYTES, end)));
+}
+
 /** @throws Error when the record is not one of ours, or damaged */
 export function decodeRecord(record: Uint8Array): InboxRecord {
   const buffer = Buffer.from(record.buffer, record.byteOffset, record.byteLength);

@@ -5,7 +5,7 @@ import { newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
 import type { ByteRange, ObjectInfo, ObjectStore } from "../objects/object-store.ts";
 import { checkFileType } from "./file-types.ts";
-import { decodeRecord, encodeRecord, type InboxRecord } from "./inbox-record.ts";
+import { decodeManifest, decodeRecord, encodeRecord, type InboxRecord } from "./inbox-record.ts";
 import type { Manifest } from "./messages.ts";
 import { collectUpTo, restOf } from "./intake.ts";
 
@@ -33,6 +33,7 @@ export interface InboxSettings {
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
 const LIST_AT_ONCE = 1_000;
+const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 
 export type Inbox = ReturnType<typeof createInbox>;
@@ -92,6 +93,18 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
     return record && decodeRecord(record);
   }
 
+  /**
+   * The manifest without the bytes beside it.
+   * @returns undefined: there is none, or what is there is damaged beyond reading
+   */
+  async function findManifest(uploadId: string): Promise<Manifest | undefined> {
+    const found = await store.read(MANIFESTS + uploadId, { start: 0, end: MANIFEST_BYTES - 1 });
+    if (!found) return undefined;
+    const head = Buffer.concat((await found.stream.toArray()) as Uint8Array[]);
+    const whole = found.sizeBytes > head.length ? () => store.readWhole(MANIFESTS + uploadId) : async () => head;
+    return legible(head) ?? legible(await whole());
+  }
+
   /** The bytes of an upload that waits. Undefined: they are gone (settled meanwhile, or lost). */
   async function open({ manifest, bytes }: InboxRecord, range?: ByteRange): Promise<Readable | undefined> {
     if (manifest.blob_key !== null) return (await store.read(manifest.blob_key, range))?.stream;
@@ -108,9 +121,15 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
 
   /** Ids of uploads that wait since before `before`, a page at a time. @returns `next` to go on with, if there may be more */
   async function listOlder(before: Date, limit: number, after?: string): Promise<{ ids: string[]; next: string | undefined }> {
+    const { waiting, next } = await list(limit, after);
+    return { ids: waiting.filter(({ modifiedAt }) => modifiedAt < before).map(({ id }) => id), next };
+  }
+
+  /** All uploads that wait, a page at a time, by id. @returns `next` to go on with, if there may be more */
+  async function list(limit: number, after?: string): Promise<{ waiting: { id: string; modifiedAt: Date }[]; next: string | undefined }> {
     const page = await store.list(MANIFESTS, { limit, ...(after && { after: MANIFESTS + after }) });
-    const ids = page.filter(({ modifiedAt }) => modifiedAt < before).map(({ key }) => key.slice(MANIFESTS.length));
-    return { ids, next: page.length === limit ? page.at(-1)!.key.slice(MANIFESTS.length) : undefined };
+    const waiting = page.map(({ key, modifiedAt }) => ({ id: key.slice(MANIFESTS.length), modifiedAt }));
+    return { waiting, next: page.length === limit ? waiting.at(-1)!.id : undefined };
   }
 
   /** Removes blobs older than `before` whose manifest was never written. @returns how many */
@@ -137,5 +156,13 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
     }
   }
 
-  return { store, receive, discard, commit, find, open, remove, listOlder, sweep };
+  return { store, receive, discard, commit, find, findManifest, open, remove, list, listOlder, sweep };
+}
+
+function legible(record: Uint8Array | undefined): Manifest | undefined {
+  try {
+    return record && decodeManifest(record);
+  } catch {
+    return undefined; // the worker says what is wrong with it, when it comes to it
+  }
 }

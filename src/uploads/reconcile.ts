@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoints.ts";
+import { isDerived } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
 import { appendAll } from "../stream/append.ts";
@@ -85,6 +86,7 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
     const removed = new Set<string>();
     for await (const some of manifests(ids)) {
       const same = some.filter((manifest) => hashes.get(manifest.upload_id) === manifest.sha256);
+      await queries.insertRepeats(db, same.filter(({ upload_id }) => isDerived(upload_id)));
       await inbox.remove(same);
       for (const { upload_id } of same) removed.add(upload_id);
     }

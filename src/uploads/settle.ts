@@ -128,14 +128,14 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
   }
 
   /**
-   * Under an id that was derived from an Idempotency-Key other bytes may have been taken in, should this worker have stood
+   * Under an id that was derived from an Idempotency-Key an upload may have been taken in again, should this worker have stood
    * still since it looked while another one settled the upload. They are a promise of their own.
    */
   async function unchanged(items: Item[]): Promise<Manifest[]> {
     const kept = await Promise.all(items.map(async ({ manifest }) => {
       if (!isDerived(manifest.upload_id)) return manifest;
       const now = (await inbox.find(manifest.upload_id))?.manifest;
-      return now?.sha256 === manifest.sha256 && now.blob_key === manifest.blob_key ? manifest : undefined;
+      return now?.sha256 === manifest.sha256 && now.blob_key === manifest.blob_key && now.event_time === manifest.event_time ? manifest : undefined;
     }));
     return kept.flatMap((manifest) => manifest ?? []);
   }
@@ -149,6 +149,8 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     if (seen.length === 0) return items;
     const hashes = await queries.selectSettledHashes(db, seen.map(({ manifest }) => manifest.upload_id));
     const impostors = seen.filter(({ manifest }) => hashes.get(manifest.upload_id) !== manifest.sha256);
+    const same = seen.filter((item) => isDerived(item.manifest.upload_id) && !impostors.includes(item));
+    await queries.insertRepeats(db, same.map(({ manifest }) => manifest));
     for (const item of impostors) {
       await spendAttempt(item.entry, item, new ItemTrouble("IDEMPOTENCY_KEY_REUSED", "A file with other bytes was stored under the same Idempotency-Key."), again);
     }

@@ -140,7 +140,7 @@ test("other bytes under a settled upload's id, taken in while the database was a
   await world.settleAll();
   const { manifest } = await world.context.inbox.commit(
     { upload_id: file_id, owner_id: "00000000-0000-8000-8000-000000000000", filename: "b.txt", size_bytes: 6, content_type: "text/plain",
-      sha256: "16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4", uploader_id: null, event_time: new Date().toISOString() },
+      sha256: "16367aacb67a4a017c8da8ab95682ccb390863780f7114dda0a0e0c55644c7c4", uploader_id: null, event_time: new Date().toISOString(), accepted_by: "another" },
     { sizeBytes: 6, sha256: "", sniffedType: undefined, bytes: Buffer.from("second"), blobKey: null });
   await world.redis.xadd(world.stream, "*", "key", file_id, "body", JSON.stringify(manifest));
   await world.settleAll();
