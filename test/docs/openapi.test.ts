@@ -123,8 +123,9 @@ describe("live answers are what the document says", () => {
     for (const header of ["ETag", "Accept-Ranges", "Cache-Control", "Last-Modified", "Content-Disposition", "Content-Range"]) expect(ranged.headers.get(header), header).not.toBeNull();
   });
 
-  test("operations: health and ready", async () => {
+  test("operations: health, audit and ready", async () => {
     await expectDocumented("get /health", await fetch(`${world.url}/health`));
+    expect(await expectDocumented("get /api/audit", await fetch(`${world.url}/api/audit`))).toMatchObject({ balanced: true });
     await expectDocumented("get /ready", await fetch(`${world.url}/ready`));
   });
 

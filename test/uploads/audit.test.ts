@@ -220,8 +220,8 @@ describe("a reading", () => {
     expect((await counting.read()).inFlight?.files).toBe(250);
     expect((await counting.read()).difference).toEqual({ files: 0, bytes: 0 });
     expect(fetched).toBe(250);
-    const [{ id }] = (await context.inbox.list(1)).waiting as [{ id: string }];
-    await context.inbox.store.remove([`manifests/${id}`]);
+    const [first] = (await context.inbox.list(1)).waiting;
+    await context.inbox.store.remove([`manifests/${first!.id}`]);
     expect((await counting.read()).difference?.files).toBe(1);
     expect((await counting.read()).difference?.files).toBe(1);
     expect(fetched).toBe(499);

@@ -4,7 +4,7 @@ import { createConsumer } from "../../src/stream/consumer.ts";
 import { UPLOADS_GROUP } from "../../src/uploads/messages.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
 import { fetch } from "../support/fetch.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { inboxKeys, openWorld, type World } from "../support/world.ts";
 
 let world: World;
 beforeEach(async () => {
@@ -101,7 +101,7 @@ describe("a batch that breaks off", () => {
     expect(await world.ledger()).toBe(2);
     expect(await Promise.all(ids.map(async (id) => (await statusOf(id)).status))).toEqual(["stored", "stored"]);
     expect(await world.redis.xlen(world.stream)).toBe(0);
-    expect(await world.context.inbox.store.list("", { limit: 10 })).toEqual([]);
+    expect(await inboxKeys(world)).toEqual([]);
   });
 
   test("between the commit and the acknowledgement is in the ledger once after it comes again", async () => {
