@@ -10,7 +10,8 @@ export interface SettledRow extends Omit<Manifest, "blob_key"> {
 /**
  * Turns uploads into files, each exactly once, in one statement and so in one transaction: the primary key of `files`
  * decides who is new; only those get a ledger row and are counted, also for the audit, under whoever accepted them. One JSON parameter instead of a dozen arrays: pg
- * would escape each element of an array in JavaScript.
+ * would escape each element of an array in JavaScript. It locks rows of acceptances, by name, then that of ledger_totals (seen:
+ * PostgreSQL 17 runs the last part first); who locks both should do so in this order.
  * @returns the ids that became files now
  */
 export async function insertSettled(db: Db, rows: readonly SettledRow[], worker: string): Promise<Set<string>> {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createAudit } from "../../src/uploads/audit.ts";
 import { encodeRecord } from "../../src/uploads/inbox-record.ts";
+import { createSettle } from "../../src/uploads/settle.ts";
 import { insertSettled, type SettledRow } from "../../src/uploads/queries.ts";
 import { newId } from "../../src/core/ids.ts";
 import { eventually } from "../support/eventually.ts";
@@ -72,6 +73,16 @@ describe("acknowledged is stored, failed, discarded and in flight together", () 
     await world.redis.xadd(world.stream, "*", "key", id, "body", "{}");
     await world.settleAll();
     expect(await figures()).toEqual({ acknowledged: [1, 5], stored: [1, 5] });
+  });
+
+  test("a dead letter that was written without its manifest counts as failed once there is one", async () => {
+    const id = await put("a.txt", "a");
+    await tallied(1, 1);
+    await world.sql(`insert into dead_letters (upload_id, attempts, code, reason, first_failed_at) values ($1, 3, 'X', 'x', now())`, [id]);
+    expect(await figures()).toEqual({ acknowledged: [1, 1], inFlight: [1, 1] });
+    await world.sql("alter table files add constraint never check (name <> 'a.txt')");
+    await world.settleAll();
+    expect(await figures()).toEqual({ acknowledged: [1, 1], failed: [1, 1] });
   });
 
   test("a file that lingers in the inbox after it was settled is stored, and not in flight as well", async () => {
@@ -163,6 +174,27 @@ describe("an upload that is acknowledged a second time after it was settled", ()
       await away.close();
       await postgres.close();
     }
+  });
+
+  test("under a worker's hands, stays in the inbox until it is counted as the same upload", async () => {
+    const { context } = world;
+    const id = await put("a.txt", "bytes", { "Idempotency-Key": "k" });
+    const first = (await context.inbox.find(id))!;
+    const second = { ...first.manifest, accepted_by: "another", event_time: new Date(Date.now() + 1_000).toISOString() };
+    await context.inbox.store.put("tallies/another", Buffer.from('{"files":1,"bytes":5}'));
+    // Another worker finished in the meantime, and the id came back.
+    const inbox: typeof context.inbox = { ...context.inbox, async find(key) {
+      const found = await context.inbox.find(key);
+      await context.inbox.store.put(`manifests/${id}`, encodeRecord(second, first.bytes));
+      return found;
+    } };
+    const settle = createSettle({ ...context, inbox, worker: "slow" });
+    await settle([{ id: "1-1", key: id, body: "{}" }]);
+    await tallied(1, 5);
+    expect(await figures()).toEqual({ acknowledged: [2, 10], stored: [1, 5], inFlight: [1, 5] });
+    await createSettle({ ...context, worker: "next" })([{ id: "1-2", key: id, body: "{}" }]);
+    expect(await figures()).toEqual({ acknowledged: [1, 5], stored: [1, 5] });
+    expect(await context.inbox.find(id)).toBeUndefined();
   });
 });
 
