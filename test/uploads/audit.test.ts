@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createAudit } from "../../src/uploads/audit.ts";
+import { createAuditWatch } from "../../src/uploads/audit-watch.ts";
 import { encodeRecord } from "../../src/uploads/inbox-record.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
 import { insertSettled, type SettledRow } from "../../src/uploads/queries.ts";
@@ -144,6 +145,63 @@ describe("acknowledged is stored, failed, discarded and in flight together", () 
     const { acknowledged, stored, difference } = await audit.read();
     expect([acknowledged!.files, stored.files, difference]).toEqual([sent, sent, { files: 0, bytes: 0 }]);
   }, 60_000);
+});
+
+describe("whatever happens between two steps of every reading", () => {
+  const steps = ["remembered", "tallies listed", "inbox listed", "manifest read", "outcomes read", "database read"] as const;
+  let sent = { files: 0, bytes: 0 };
+  beforeEach(() => {
+    sent = { files: 0, bytes: 0 };
+  });
+
+  async function accept(name = "a.txt") {
+    await put(name, "12345");
+    sent = { files: sent.files + 1, bytes: sent.bytes + 5 };
+    await world.context.inbox.store.put(`tallies/${world.context.name}`, Buffer.from(JSON.stringify(sent)));
+  }
+
+  const events: Record<string, () => Promise<unknown>> = {
+    "an upload is accepted and tallied": () => accept(),
+    "an upload is accepted, tallied and settled": () => accept().then(() => world.settleAll()),
+    "what waits is settled, and the next upload accepted and tallied": () => world.settleAll().then(() => accept()),
+    "an upload is accepted, tallied and remembered": async () => {
+      await accept();
+      await createAuditWatch({ ...world.context, audit: createAudit(world.context) }).runOnce();
+    },
+    "what waits fails for good": () => world.sql("alter table files add constraint never check (false) not valid").catch(() => {}).then(() => world.settleAll()),
+  };
+
+  test.each(steps)("after: %s", async (step) => {
+    const { context } = world;
+    let event = "";
+    const happens = (at: typeof steps[number] | undefined) => async <T>(result: T) => {
+      if (at === step) await events[event]!();
+      return result;
+    };
+    const { db, inbox } = context;
+    const stepped = createAudit({
+      ...context,
+      db: {
+        ...db, query: (text, values) => db.query(text, values).then(happens("remembered")) as never,
+        transaction: (work) => db.transaction((tx) => work({
+          query: (text, values) => tx.query(text, values).then(happens(text.includes("stored_files") ? "outcomes read" : undefined)) as never,
+        })).then(happens("database read")),
+      },
+      inbox: {
+        list: (limit, after) => inbox.list(limit, after).then(happens("inbox listed")),
+        findManifest: (id) => inbox.findManifest(id).then(happens("manifest read")),
+        store: { ...inbox.store, list: (prefix, options) => inbox.store.list(prefix, options).then(happens("tallies listed")) },
+      },
+    });
+    for (event of Object.keys(events)) {
+      for (let reading = 0; reading < 2; reading++) {
+        await accept();
+        const { difference, acknowledged } = await stepped.read();
+        expect([event, difference, acknowledged!.files <= sent.files]).toEqual([event, { files: 0, bytes: 0 }, true]);
+      }
+    }
+    expect((await audit.read()).acknowledged).toEqual(sent);
+  });
 });
 
 describe("an upload that is acknowledged a second time after it was settled", () => {
