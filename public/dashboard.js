@@ -6,6 +6,8 @@ const SLOWEST_POLL_MS = 15_000; // while the server does not answer, so that man
 const ANSWER_WITHIN_MS = 5000;
 const OLD_AFTER_MS = 10_000;
 const SPEAK_EVERY_MS = 30_000;
+const AUDIT_EVERY_MS = 10_000;
+const AUDIT_WITHIN_MS = 12_000; // a little longer than the server tries
 
 const find = (selector) => document.querySelector(selector);
 const main = find("#main");
@@ -23,6 +25,9 @@ let paused = false;
 let polling = false;
 let timer;
 let spokenAt = -Infinity;
+let auditing = false;
+let auditedAt = performance.now(); // the page came with one
+let short = find("#audit").dataset.level === "bad"; // acknowledged uploads are missing
 
 pause.hidden = false;
 pause.addEventListener("click", () => {
@@ -45,6 +50,7 @@ function schedule(delayMs) {
 async function poll() {
   if (polling) return;
   polling = true;
+  void pollAudit();
   try {
     const [counts, recent] = await Promise.all([
       read("/api/counts"),
@@ -69,11 +75,20 @@ async function poll() {
 
 class Refused extends Error {}
 
-async function read(url) {
+/** Apart from the figures: it may take longer than they do. */
+async function pollAudit() {
+  if (auditing || performance.now() - auditedAt < AUDIT_EVERY_MS) return;
+  auditing = true;
+  showAudit(await read("/api/audit", AUDIT_WITHIN_MS).catch(() => null));
+  auditedAt = performance.now();
+  auditing = false;
+}
+
+async function read(url, withinMs = ANSWER_WITHIN_MS) {
   const response = await fetch(url, {
     headers: { accept: "application/json" },
     cache: "no-store",
-    signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
+    signal: AbortSignal.timeout(withinMs),
   });
   if (!response.ok) throw new Refused(`the server answers ${response.status}`);
   return response.json();
@@ -101,10 +116,26 @@ function showState(degraded, deadLetters) {
   }
   put(state.querySelector('[data-field="unnamed"]'), [...unnamed].join(", "));
   put(state.querySelector('[data-field="dead-letters"]'), formatCount(deadLetters));
+  if (short) level = "bad";
+  state.querySelector("[data-short]").hidden = !short;
   state.querySelector("[data-unnamed]").hidden = unnamed.size === 0;
   state.querySelector("[data-dead-letters]").hidden = deadLetters === 0;
   state.querySelector("[data-well]").hidden = level !== "good";
   state.dataset.level = level;
+}
+
+function showAudit(audit) {
+  const balanced = audit?.balanced ?? null;
+  short = balanced === null ? short : !balanced; // not knowing makes nothing good
+  const box = find("#audit");
+  box.dataset.level = balanced === null ? "unknown" : balanced ? "good" : "bad";
+  for (const sentence of box.querySelectorAll("[data-audit]")) sentence.hidden = sentence.dataset.audit !== box.dataset.level;
+  for (const term of box.querySelectorAll("[data-term]")) {
+    const { files, bytes } = audit?.[term.dataset.term] ?? { files: null, bytes: null };
+    put(term.querySelector('[data-amount="files"]'), formatCount(files));
+    put(term.querySelector('[data-amount="bytes"]'), formatBytes(bytes));
+    term.hidden = !("always" in term.dataset) && !(files + bytes > 0);
+  }
 }
 
 /**

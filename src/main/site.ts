@@ -10,6 +10,7 @@ import { createApp } from "../http/app.ts";
 import * as format from "../http/format.ts";
 import { createHttpServer } from "../http/server.ts";
 import { createAccept } from "../uploads/accept.ts";
+import { createAudit } from "../uploads/audit.ts";
 import { createCounts } from "../uploads/counts.ts";
 import { createDeadLetterPagesRouter } from "../uploads/dead-letter-pages.ts";
 import { createDeadLettersRouter } from "../uploads/dead-letter-routes.ts";
@@ -18,6 +19,7 @@ import { createEnqueue } from "../uploads/enqueue.ts";
 import { createPagesRouter } from "../uploads/pages.ts";
 import { createDoor, createUploadsRouter } from "../uploads/routes.ts";
 import { createStatus } from "../uploads/status.ts";
+import { createTally } from "../uploads/tally.ts";
 import type { Context } from "./context.ts";
 import { createOpenApiRouter } from "./openapi.ts";
 import { createHealthRouter } from "./ready.ts";
@@ -45,8 +47,10 @@ export async function openSite(context: Context): Promise<Site> {
 
   const enqueue = createEnqueue({ redis, stream, log });
   const deadLetters = createDeadLetters({ db, inbox, enqueue, worker: name, log });
-  const accept = createAccept({ db, inbox, deadLetters, enqueue, redis, stream, secret: config.SECRET_KEY, clock });
+  const tally = createTally({ store: inbox.store, name, log });
+  const accept = createAccept({ db, inbox, deadLetters, enqueue, redis, stream, secret: config.SECRET_KEY, acceptedBy: name, tally, clock });
   const counts = createCounts({ db, redis, stream, ledger: () => ledger, clock });
+  const audit = createAudit({ db, inbox, clock });
   const statusOf = createStatus({ db, inbox, files, redis, stream });
   const door = createDoor({ accept, inbox, limitBytes: config.MAX_UPLOAD_BYTES });
   const app = createApp({
@@ -62,12 +66,12 @@ export async function openSite(context: Context): Promise<Site> {
         throw new Failure("SHUTTING_DOWN");
       },
       authenticate,
-      createUploadsRouter({ door, statusOf, counts }),
+      createUploadsRouter({ door, statusOf, counts, audit }),
       createFilesRouter({ files }),
       createDeadLettersRouter({ deadLetters }),
       createHealthRouter(context, () => ledger, () => stopping),
       createOpenApiRouter(),
-      createPagesRouter({ door, statusOf, counts, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
+      createPagesRouter({ door, statusOf, counts, audit, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
       createDeadLetterPagesRouter({ deadLetters }),
     ],
     ...createAnswerErrors(log),
@@ -92,6 +96,7 @@ export async function openSite(context: Context): Promise<Site> {
       server.closeIdleConnections();
       await closed;
       clearInterval(closing);
+      await tally.close();
     },
   };
 }

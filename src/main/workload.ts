@@ -4,6 +4,8 @@ import { sweeps } from "../objects/object-store.ts";
 import { createConsumer } from "../stream/consumer.ts";
 import { closeRedis, openBlockingRedis, whenReady } from "../stream/redis.ts";
 import { UPLOADS_GROUP } from "../uploads/messages.ts";
+import { createAudit } from "../uploads/audit.ts";
+import { createAuditWatch } from "../uploads/audit-watch.ts";
 import { createReconcile } from "../uploads/reconcile.ts";
 import { createLedgerUpkeep } from "../uploads/retention.ts";
 import { createSettle } from "../uploads/settle.ts";
@@ -12,6 +14,7 @@ import type { Running } from "./shutdown.ts";
 
 const UPKEEP_EVERY_MS = 3_600_000;
 const HOUSEKEEPING_EVERY_MS = 600_000;
+const AUDIT_EVERY_MS = 60_000;
 const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to grow that old
 
 /** Context -> consumers and timers, running. */
@@ -46,6 +49,7 @@ export async function openWorkload(context: Context): Promise<Running> {
         retentionDays: config.LEDGER_RETENTION_DAYS, clock, log,
       }).runOnce,
     },
+    { name: "audit", everyMs: AUDIT_EVERY_MS, runOnce: createAuditWatch({ db, audit: createAudit({ db, inbox, clock }), clock, log }).runOnce },
     { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: consumer.forgetDeadConsumers },
     ...[inbox.store, storage].filter(sweeps).map((store) => (
       { name: "sweep", everyMs: Math.min(SWEEP_EVERY_MS, orphanAgeMs), runOnce: () => store.sweep(orphanAgeMs) }

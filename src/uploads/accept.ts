@@ -13,6 +13,7 @@ import { contentTypeOf } from "./file-types.ts";
 import type { Inbox, Received } from "./inbox.ts";
 import type { Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
+import type { Tally } from "./tally.ts";
 
 /** The answer to an upload, in the words of the API. `stream_id` is null while Redis is away; nothing is lost by it. */
 export interface Receipt {
@@ -43,6 +44,9 @@ export interface AcceptSettings {
   redis: Redis;
   stream: string;
   secret: string;
+  /** This start of this process, as it stands in manifests. */
+  acceptedBy: string;
+  tally: Tally;
   clock: Clock;
 }
 
@@ -53,7 +57,7 @@ const DATABASE_BUDGET_MS = 2_000; // an upload does not need the database, so it
 export type Accept = ReturnType<typeof createAccept>;
 
 /** Every way in ends here: manifest, then stream, then receipt. */
-export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, secret, clock }: AcceptSettings) {
+export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, secret, acceptedBy, tally, clock }: AcceptSettings) {
   /**
    * Promises the upload. What was received is the inbox's when this resolves, and discarded when it throws a Failure.
    * @throws Failure INVALID_FILE_NAME, IDEMPOTENCY_KEY_REUSED; Unavailable (the outcome is not known: the client tries again)
@@ -70,6 +74,7 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
 
   async function acceptOnce(upload: Upload): Promise<Receipt> {
     const { manifest } = await inbox.commit(describe(upload, newId()), upload.received);
+    tally.add(manifest.size_bytes);
     return receiptOf(manifest, await announce(manifest));
   }
 
@@ -89,7 +94,9 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
     const healed = dead && (await deadLetters.heal(describe(upload, id), upload.received).catch(orWhenUnavailable(undefined, "postgres")));
     if (healed) return receiptOf(healed, await enqueueOnce(healed, true));
     const { created, manifest } = await inbox.commit(describe(upload, id), upload.received);
-    if (!created) {
+    if (created) {
+      tally.add(manifest.size_bytes);
+    } else {
       replay(manifest.sha256, upload);
       if (manifest.blob_key !== upload.received.blobKey) await inbox.discard(upload.received);
     }
@@ -111,6 +118,7 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
       content_type: contentTypeOf(received.sniffedType, declaredType, filename),
       uploader_id: uploaderId,
       event_time: clock.now().toISOString(),
+      accepted_by: acceptedBy,
     };
   }
 

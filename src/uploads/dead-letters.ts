@@ -3,7 +3,7 @@ import { isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
 import type { Enqueue } from "./enqueue.ts";
-import type { Inbox, Received } from "./inbox.ts";
+import { unreadable, type Inbox, type Received } from "./inbox.ts";
 import { Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
 
@@ -121,7 +121,7 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
       const manifest = letter && (await inbox.find(id))?.manifest;
       if (!letter || (manifest && manifest.owner_id !== ownerId)) throw new Failure("DEAD_LETTER_NOT_FOUND");
       // A blob that only the letter names may be the stream's invention. Without a manifest it is swept after a day.
-      await inbox.remove([manifest ?? { upload_id: id, blob_key: null, sha256: undefined }]);
+      await inbox.remove([manifest ?? unreadable(id)]);
       await queries.insertDiscarded(tx, id, manifest, `Discarded as a dead letter. ${letter.code}: ${letter.reason}`, worker);
     });
     log.info({ uploadId: id }, "dead letter discarded");

@@ -20,6 +20,13 @@ export function encodeRecord(manifest: Manifest, bytes: Uint8Array | undefined):
   return record;
 }
 
+/** The manifest alone, from a record's first bytes; undefined: it is longer than those, or damaged. */
+export function readManifestOf(head: Uint8Array): Manifest | undefined {
+  const buffer = Buffer.from(head.buffer, head.byteOffset, head.byteLength);
+  const end = LENGTH_BYTES + (buffer.length < LENGTH_BYTES ? 0 : buffer.readUInt32BE());
+  return end > buffer.length ? undefined : readManifest(buffer.toString("utf8", LENGTH_BYTES, end));
+}
+
 /** Undefined: the manifest is damaged. One record that cannot be read must not stop those who read many. */
 export function readRecord(record: Uint8Array): InboxRecord | undefined {
   const buffer = Buffer.from(record.buffer, record.byteOffset, record.byteLength);

@@ -6,7 +6,7 @@ import { isDerived, newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
 import type { ByteRange, ObjectInfo, ObjectStore } from "../objects/object-store.ts";
 import { checkFileType } from "./file-types.ts";
-import { encodeRecord, readRecord, type InboxRecord } from "./inbox-record.ts";
+import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
 import type { Manifest } from "./messages.ts";
 import { collectUpTo, restOf } from "./intake.ts";
 
@@ -37,11 +37,17 @@ export interface InboxSettings {
 }
 
 /** What tells the manifests apart that may follow one another under one id. */
-export type Settled = Pick<Manifest, "upload_id" | "blob_key"> & { sha256: string | undefined };
+export type Settled = Pick<Manifest, "upload_id" | "blob_key"> & { sha256: string | undefined; event_time: string | undefined };
+
+/** For an upload whose record cannot be read. */
+export function unreadable(uploadId: string): Settled {
+  return { upload_id: uploadId, blob_key: null, sha256: undefined, event_time: undefined };
+}
 
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
 const LIST_AT_ONCE = 1_000;
+const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 
 export type Inbox = ReturnType<typeof createInbox>;
@@ -125,6 +131,18 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     return parts.every((part) => part !== undefined);
   }
 
+  /**
+   * The manifest without the bytes beside it.
+   * @returns undefined: there is none, or what is there is damaged beyond reading
+   */
+  async function findManifest(uploadId: string): Promise<Manifest | undefined> {
+    const found = await store.read(MANIFESTS + uploadId, { start: 0, end: MANIFEST_BYTES - 1 });
+    if (!found) return undefined;
+    const head = Buffer.concat((await found.stream.toArray()) as Uint8Array[]);
+    const whole = found.sizeBytes > head.length ? () => store.readWhole(MANIFESTS + uploadId) : async () => head;
+    return readManifestOf(head) ?? readManifestOf((await whole()) ?? head);
+  }
+
   /** The bytes of an upload that waits. Undefined: they are gone (settled meanwhile, or lost). */
   async function open({ manifest, bytes }: InboxRecord, range?: ByteRange): Promise<Readable | undefined> {
     if (manifest.blob_key !== null) return (await store.read(manifest.blob_key, range))?.stream;
@@ -150,9 +168,15 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
 
   /** Ids of uploads that wait since before `before`, a page at a time. @returns `next` to go on with, if there may be more */
   async function listOlder(before: Date, limit: number, after?: string): Promise<{ ids: string[]; next: string | undefined }> {
+    const { waiting, next } = await list(limit, after);
+    return { ids: waiting.filter(({ modifiedAt }) => modifiedAt < before).map(({ id }) => id), next };
+  }
+
+  /** All uploads that wait, a page at a time, by id. @returns `next` to go on with, if there may be more */
+  async function list(limit: number, after?: string): Promise<{ waiting: { id: string; modifiedAt: Date }[]; next: string | undefined }> {
     const page = await store.list(MANIFESTS, { limit, ...(after && { after: MANIFESTS + after }) });
-    const ids = page.filter(({ modifiedAt }) => modifiedAt < before).map(({ key }) => key.slice(MANIFESTS.length));
-    return { ids, next: page.length === limit ? page.at(-1)!.key.slice(MANIFESTS.length) : undefined };
+    const waiting = page.map(({ key, modifiedAt }) => ({ id: key.slice(MANIFESTS.length), modifiedAt }));
+    return { waiting, next: page.length === limit ? waiting.at(-1)!.id : undefined };
   }
 
   /**
@@ -184,10 +208,10 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     }
   }
 
-  return { store, receive, discard, commit, replace, find, holds, open, remove, listOlder, sweep };
+  return { store, receive, discard, commit, replace, find, findManifest, holds, open, remove, list, listOlder, sweep };
 }
 
 /** A manifest that cannot be read is nobody's promise any more. */
 function isOf(settled: Settled, manifest: Manifest | undefined): boolean {
-  return !manifest || manifest.sha256 === settled.sha256 && manifest.blob_key === settled.blob_key;
+  return !manifest || (manifest.sha256 === settled.sha256 && manifest.blob_key === settled.blob_key && manifest.event_time === settled.event_time);
 }

@@ -1,5 +1,7 @@
 import { z } from "zod";
 
+export const UNKNOWN_ACCEPTOR = "unknown";
+
 /**
  * What is known of an upload from the moment it is acknowledged: the inbox keeps it beside the bytes, the stream
  * carries it to the worker. `event_time` is fixed at acceptance. `blob_key` is null where the bytes are in the
@@ -15,6 +17,8 @@ export const Manifest = z.object({
   uploader_id: z.string().nullable(),
   event_time: z.iso.datetime(),
   blob_key: z.string().regex(/^blobs\/[\w-]{1,200}$/).nullable(),
+  /** The start of a web process that acknowledged it; for the audit. Manifests of before the audit do not say. */
+  accepted_by: z.string().default(UNKNOWN_ACCEPTOR),
 });
 
 export type Manifest = z.infer<typeof Manifest>;

@@ -5,6 +5,8 @@ import { allow } from "../http/answer-errors.ts";
 import { pageHeaders } from "../http/page-headers.ts";
 import { sameOrigin } from "../http/same-origin.ts";
 import { Unavailable } from "../core/errors.ts";
+import { within } from "../core/within.ts";
+import { describeAudit, type AuditReader } from "./audit.ts";
 import type { CountsReader } from "./counts.ts";
 import type { Door } from "./routes.ts";
 import type { StatusReader } from "./status.ts";
@@ -13,6 +15,7 @@ export interface PagesSettings {
   door: Door;
   statusOf: StatusReader;
   counts: CountsReader;
+  audit: AuditReader;
   files: Files;
   limitBytes: number;
   allowedTypes: readonly string[];
@@ -20,9 +23,10 @@ export interface PagesSettings {
 
 const REFRESH_SECONDS = 2;
 const RECENT_FILES = 10;
+const AUDIT_BUDGET_MS = 1_000; // the page does not wait longer for this line of it
 
 /** Pages of the upload slice. All of them work without JavaScript. */
-export function createPagesRouter({ door, statusOf, counts, files, limitBytes, allowedTypes }: PagesSettings): Router {
+export function createPagesRouter({ door, statusOf, counts, audit, files, limitBytes, allowedTypes }: PagesSettings): Router {
   const router = Router();
 
   router.route("/")
@@ -55,9 +59,11 @@ export function createPagesRouter({ door, statusOf, counts, files, limitBytes, a
 
   router.route("/dashboard")
     .get(pageHeaders, async (_req, res) => {
-      const [figures, recent] = await Promise.all([counts.counts(), recentFiles(accountOf(res))]);
+      const [figures, recent, audited] = await Promise.all([counts.counts(), recentFiles(accountOf(res)), auditOrNull()]);
       res.setHeader("Cache-Control", "no-store");
-      res.render("dashboard", { page: "dashboard", title: "Dashboard", counts: { ...figures, timestamp: figures.timestamp.toISOString() }, recent });
+      res.render("dashboard", {
+        page: "dashboard", title: "Dashboard", counts: { ...figures, timestamp: figures.timestamp.toISOString() }, recent, audit: audited && describeAudit(audited),
+      });
     })
     .all(allow("GET", "HEAD"));
 
@@ -68,6 +74,16 @@ export function createPagesRouter({ door, statusOf, counts, files, limitBytes, a
       return page.files.map((file) => ({ ...file, url: `/api/files/${file.id}` }));
     } catch (error) {
       if (error instanceof Unavailable) return [];
+      throw error;
+    }
+  }
+
+  /** The script asks again for what was not known in time. */
+  async function auditOrNull() {
+    try {
+      return await within(AUDIT_BUDGET_MS, "inbox", audit.latest());
+    } catch (error) {
+      if (error instanceof Unavailable) return null;
       throw error;
     }
   }

@@ -1,5 +1,5 @@
 import type { Db } from "../db/pool.ts";
-import type { Manifest } from "./messages.ts";
+import { UNKNOWN_ACCEPTOR, type Manifest } from "./messages.ts";
 
 /** A settled upload on its way into the tables. */
 export interface SettledRow extends Omit<Manifest, "blob_key"> {
@@ -9,18 +9,20 @@ export interface SettledRow extends Omit<Manifest, "blob_key"> {
 
 /**
  * Turns uploads into files, each exactly once, in one statement and so in one transaction: the primary key of `files`
- * decides who is new; only those get a ledger row and are counted. What a person discarded stays out: this statement and
- * that of insertDiscarded exclude each other by their locks on dead_letters. One JSON parameter instead of a dozen arrays: pg
- * would escape each element of an array in JavaScript.
+ * decides who is new; only those get a ledger row and are counted, also for the audit, under whoever accepted them. What a
+ * person discarded stays out: this statement and that of insertDiscarded exclude each other by their locks on dead_letters.
+ * One JSON parameter instead of a dozen arrays: pg would escape each element of an array in JavaScript. It locks rows of
+ * acceptances, by name, then that of ledger_totals (seen: PostgreSQL 17 runs the last part first); who locks both should do
+ * so in this order.
  * @returns the ids that became files now
  */
 export async function insertSettled(db: Db, rows: readonly SettledRow[], worker: string): Promise<Set<string>> {
   const { rows: fresh } = await db.query<{ id: string }>(
     `with incoming as materialized (
        select upload_id, owner_id, filename, size_bytes, decode(sha256, 'hex') as sha256, content_type, uploader_id,
-              storage_key, stream_id, event_time
+              storage_key, stream_id, event_time, accepted_by
        from json_to_recordset($1::json) as r(upload_id uuid, owner_id uuid, filename text, size_bytes bigint, sha256 text,
-              content_type text, uploader_id text, storage_key text, stream_id text, event_time timestamptz)
+              content_type text, uploader_id text, storage_key text, stream_id text, event_time timestamptz, accepted_by text)
      ), fresh as (
        insert into files (id, owner_id, name, size_bytes, sha256, content_type, uploader_id, storage_key, stream_id, event_time)
        select upload_id, owner_id, filename, size_bytes, sha256, content_type, uploader_id, storage_key, stream_id, event_time
@@ -43,6 +45,12 @@ export async function insertSettled(db: Db, rows: readonly SettledRow[], worker:
        update ledger_totals set records = ledger_totals.records + added.records, size_bytes = ledger_totals.size_bytes + added.size_bytes
        from (select count(*) as records, coalesce(sum(size_bytes), 0) as size_bytes from fresh) as added
        where added.records > 0
+     ), accepted as (
+       insert into acceptances (accepted_by, stored_files, stored_bytes)
+       select accepted_by, count(*), sum(fresh.size_bytes) from fresh join incoming on upload_id = fresh.id
+       group by accepted_by order by accepted_by
+       on conflict (accepted_by) do update
+         set stored_files = acceptances.stored_files + excluded.stored_files, stored_bytes = acceptances.stored_bytes + excluded.stored_bytes
      )
      select id from fresh`,
     [JSON.stringify(rows), worker]);
@@ -78,6 +86,17 @@ export async function selectFinished(db: Db, ids: readonly string[]): Promise<{ 
      union all select upload_id, true from dead_letters where upload_id = any($1::uuid[])`, [ids]);
   const pick = (dead: boolean) => new Set(rows.filter((row) => row.dead === dead).map(({ id }) => id));
   return { stored: pick(false), dead: pick(true) };
+}
+
+/** Writes down, once each, those of these settled uploads that were taken in again after they had been settled. */
+export async function insertRepeats(db: Db, manifests: readonly Manifest[]): Promise<void> {
+  if (manifests.length === 0) return;
+  await db.query(
+    `insert into repeats (upload_id, accepted_by, event_time, size_bytes)
+     select upload_id, accepted_by, again.event_time, again.size_bytes
+     from json_to_recordset($1::json) as again(upload_id uuid, accepted_by text, event_time timestamptz, size_bytes bigint)
+     join files on files.id = upload_id where files.event_time <> again.event_time
+     on conflict on constraint repeats_once do nothing`, [JSON.stringify(manifests)]);
 }
 
 export interface Trouble {
@@ -243,4 +262,67 @@ export async function selectTotals(db: Db): Promise<LedgerTotals> {
 /** Takes rows of dropped chunks off the count. */
 export async function subtractFromTotals(db: Db, records: number): Promise<void> {
   await db.query("update ledger_totals set records = records - $1", [records]);
+}
+
+export interface Outcome {
+  acceptedBy: string;
+  storedFiles: number;
+  storedBytes: number;
+  discardedFiles: number;
+  discardedBytes: number;
+  failedFiles: number;
+  failedBytes: number;
+  repeatedFiles: number;
+  repeatedBytes: number;
+}
+
+/** The first statement of a transaction that is to see one state of the database throughout. */
+export async function holdSnapshot(tx: Db): Promise<void> {
+  await tx.query("set transaction isolation level repeatable read, read only");
+}
+
+/** What became of the uploads that each web process acknowledged. A dead letter without a manifest is nobody's. */
+export async function selectOutcomes(db: Db): Promise<Outcome[]> {
+  const { rows } = await db.query<Outcome>(
+    `select accepted_by as "acceptedBy",
+            sum(stored_files)::bigint as "storedFiles", sum(stored_bytes)::bigint as "storedBytes",
+            sum(discarded_files)::bigint as "discardedFiles", sum(discarded_bytes)::bigint as "discardedBytes",
+            sum(failed)::bigint as "failedFiles", sum(failed * size_bytes)::bigint as "failedBytes",
+            sum(repeated)::bigint as "repeatedFiles", sum(repeated * size_bytes)::bigint as "repeatedBytes"
+     from (select accepted_by, stored_files, stored_bytes, discarded_files, discarded_bytes, 0 as failed, 0 as repeated, 0 as size_bytes from acceptances
+           union all select coalesce(message ->> 'accepted_by', $1), 0, 0, 0, 0, 1, 0, (message ->> 'size_bytes')::bigint
+                     from dead_letters where message is not null
+           union all select accepted_by, 0, 0, 0, 0, 0, 1, size_bytes from repeats) as found
+     group by accepted_by`, [UNKNOWN_ACCEPTOR]);
+  return rows;
+}
+
+/** Which acceptances of these uploads selectOutcomes has counted. acceptedBy is null where the event time alone tells. */
+export async function selectCounted(db: Db, ids: readonly string[]): Promise<{ id: string; acceptedBy: string | null; eventTime: Date }[]> {
+  const { rows } = await db.query<{ id: string; acceptedBy: string | null; eventTime: Date }>(
+    `select id, null as "acceptedBy", event_time as "eventTime" from files where id = any($1::uuid[])
+     union all select upload_id, accepted_by, event_time from repeats where upload_id = any($1::uuid[])
+     union all select upload_id, coalesce(message ->> 'accepted_by', $2), (message ->> 'event_time')::timestamptz
+               from dead_letters where upload_id = any($1::uuid[]) and message is not null`, [ids, UNKNOWN_ACCEPTOR]);
+  return rows;
+}
+
+/** The tallies that were copied from the inbox. */
+export async function selectRemembered(db: Db): Promise<{ acceptedBy: string; files: number; bytes: number }[]> {
+  const { rows } = await db.query<{ acceptedBy: string; files: number; bytes: number }>(
+    `select accepted_by as "acceptedBy", acknowledged_files as files, acknowledged_bytes as bytes from acceptances
+     where acknowledged_files > 0`);
+  return rows;
+}
+
+/** Copies tallies from the inbox; a count never goes down. */
+export async function rememberTallies(db: Db, tallies: readonly { acceptedBy: string; files: number; bytes: number }[]): Promise<void> {
+  if (tallies.length === 0) return;
+  await db.query(
+    `insert into acceptances (accepted_by, acknowledged_files, acknowledged_bytes)
+     select "acceptedBy", files, bytes from json_to_recordset($1::json) as seen("acceptedBy" text, files bigint, bytes bigint)
+     order by "acceptedBy"
+     on conflict (accepted_by) do update
+       set acknowledged_files = greatest(acceptances.acknowledged_files, excluded.acknowledged_files),
+           acknowledged_bytes = greatest(acceptances.acknowledged_bytes, excluded.acknowledged_bytes)`, [JSON.stringify(tallies)]);
 }

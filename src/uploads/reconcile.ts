@@ -1,11 +1,12 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoints.ts";
+import { isDerived } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
 import { appendAll } from "../stream/append.ts";
 import { queuedKeys } from "../stream/backlog.ts";
-import type { Inbox } from "./inbox.ts";
+import { unreadable, type Inbox } from "./inbox.ts";
 import type { Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
 
@@ -86,7 +87,8 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
     const removed = new Set<string>();
     for await (const some of records(ids)) {
       const same = some.filter(({ id, manifest }) => !manifest || hashes.get(id) === manifest.sha256);
-      await inbox.remove(same.map(({ id, manifest }) => manifest ?? { upload_id: id, blob_key: null, sha256: undefined }));
+      await queries.insertRepeats(db, same.flatMap(({ id, manifest }) => (manifest && isDerived(id) ? [manifest] : [])));
+      await inbox.remove(same.map(({ id, manifest }) => manifest ?? unreadable(id)));
       for (const { id } of same) removed.add(id);
     }
     return removed;

@@ -5,6 +5,7 @@ import { Failure } from "../core/errors.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
 import { createFormReader } from "../http/multipart.ts";
 import type { Accept, Receipt } from "./accept.ts";
+import { describeAudit, type AuditReader } from "./audit.ts";
 import { describeCounts, type CountsReader } from "./counts.ts";
 import { cleanFileName } from "./file-name.ts";
 import type { Inbox, Received } from "./inbox.ts";
@@ -71,7 +72,12 @@ export function createDoor({ accept, inbox, limitBytes }: DoorSettings) {
   return { takeForm, takeBody };
 }
 
-export function createUploadsRouter({ door, statusOf, counts }: { door: Door; statusOf: StatusReader; counts: CountsReader }): Router {
+export function createUploadsRouter({ door, statusOf, counts, audit }: {
+  door: Door;
+  statusOf: StatusReader;
+  counts: CountsReader;
+  audit: AuditReader;
+}): Router {
   const router = Router();
 
   router.route("/api/upload")
@@ -93,6 +99,13 @@ export function createUploadsRouter({ door, statusOf, counts }: { door: Door; st
     .get((async (_req, res) => {
       res.setHeader("Cache-Control", "no-store");
       sendJson(res, 200, describeCounts(await counts.counts()));
+    }) as RequestHandler)
+    .all(allow("GET", "HEAD"));
+
+  router.route("/api/audit")
+    .get((async (_req, res) => {
+      res.setHeader("Cache-Control", "no-store");
+      sendJson(res, 200, describeAudit(await audit.latest()));
     }) as RequestHandler)
     .all(allow("GET", "HEAD"));
 

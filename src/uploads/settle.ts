@@ -1,6 +1,6 @@
 import { Failure, Unavailable } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
-import { isId } from "../core/ids.ts";
+import { isDerived, isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { isDataError, type Database } from "../db/pool.ts";
 import type { ObjectStore } from "../objects/object-store.ts";
@@ -148,6 +148,8 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     const others = seen.filter(({ manifest }) => hashes.get(manifest.upload_id) !== manifest.sha256);
     const discarded = await discardedOf(others.map(({ manifest }) => manifest));
     const impostors = others.filter(({ manifest }) => !discarded.has(manifest.upload_id));
+    const same = seen.filter((item) => isDerived(item.manifest.upload_id) && !others.includes(item));
+    await queries.insertRepeats(db, same.map(({ manifest }) => manifest));
     for (const item of impostors) {
       await spendAttempt(item.entry, item, new ItemTrouble("IDEMPOTENCY_KEY_REUSED", "A file with other bytes was stored under the same Idempotency-Key."), again);
     }

@@ -141,8 +141,9 @@ describe("live answers are what the document says", () => {
     await world.sql("alter table files drop constraint refused");
   });
 
-  test("operations: health and ready", async () => {
+  test("operations: health, audit and ready", async () => {
     await expectDocumented("get /health", await fetch(`${world.url}/health`));
+    expect(await expectDocumented("get /api/audit", await fetch(`${world.url}/api/audit`))).toMatchObject({ balanced: true });
     await expectDocumented("get /ready", await fetch(`${world.url}/ready`));
   });
 

@@ -130,9 +130,9 @@ function codeOf({ text }: Answer): unknown {
   }
 }
 
-/** All that the inbox holds: keys of its store, and files in its folder whether they have a key or not. */
+/** All that the inbox holds but the web processes' tallies: keys of its store, and files in its folder whether they have a key or not. */
 export async function inboxOf({ context, config }: World): Promise<string[]> {
-  const objects = await context.inbox.store.list("", { limit: 1_000 });
+  const objects = (await context.inbox.store.list("", { limit: 1_000 })).filter(({ key }) => !key.startsWith("tallies/"));
   const files = await readdir(join(config.INBOX_DIR, "files"), { recursive: true, withFileTypes: true }).catch(() => []);
   return [...objects.map(({ key }) => key), ...files.filter((entry) => entry.isFile()).map(({ name }) => name)];
 }

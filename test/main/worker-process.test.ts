@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { useProcesses } from "../support/processes.ts";
+import { inboxKeys } from "../support/world.ts";
 
 const { world, start } = useProcesses();
 
@@ -28,7 +29,7 @@ describe("the worker process", () => {
     await eventually(() => world().redis.xlen(world().stream), 0);
     expect(await world().sql("select records from ledger_totals")).toEqual([{ records: 1_000 }]);
     expect(await world().sql("select upload_id from dead_letters")).toEqual([]);
-    await eventually(() => world().context.inbox.store.list("", { limit: 1 }), []);
+    await eventually(() => inboxKeys(world()), []);
   });
 
   test("stops on SIGTERM with the batch in hand settled, and gives its name back", async () => {

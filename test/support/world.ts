@@ -111,6 +111,12 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
   };
 }
 
+/** What waits in the inbox: manifests and blobs. Beside them it keeps the web processes' tallies, and whose inbox it is. */
+export async function inboxKeys({ context: { inbox } }: Pick<World, "context">): Promise<string[]> {
+  const pages = await Promise.all(["manifests/", "blobs/"].map((prefix) => inbox.store.list(prefix, { limit: 1_000 })));
+  return pages.flat().map(({ key }) => key);
+}
+
 export interface UploadOptions {
   name?: string;
   type?: string;

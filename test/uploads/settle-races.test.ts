@@ -39,7 +39,7 @@ describe("other bytes that come in under an Idempotency-Key while the database i
         const id = settled[0]!.upload_id;
         await inbox.store.remove([`manifests/${id}`]);
         await inbox.commit(
-          { upload_id: id, owner_id: OWNER, filename: "b.txt", size_bytes: 6, content_type: "text/plain", sha256: SECOND.sha256, uploader_id: null, event_time: new Date().toISOString() },
+          { upload_id: id, owner_id: OWNER, filename: "b.txt", size_bytes: 6, content_type: "text/plain", sha256: SECOND.sha256, uploader_id: null, event_time: new Date().toISOString(), accepted_by: "w" },
           { sizeBytes: 6, sha256: SECOND.sha256, sniffedType: undefined, bytes: SECOND.bytes, blobKey: null });
         await inbox.remove(settled);
       },

@@ -1,0 +1,209 @@
+import type { Clock } from "../core/clock.ts";
+import { within } from "../core/within.ts";
+import type { Database } from "../db/pool.ts";
+import type { Inbox } from "./inbox.ts";
+import { createInFlight, type Waiting } from "./in-flight.ts";
+import * as queries from "./queries.ts";
+import type { Outcome } from "./queries.ts";
+import { createTallies, type Amount } from "./tally.ts";
+
+export interface Audit {
+  /** Null, as the next two: more uploads wait than can be read one by one. */
+  acknowledged: Amount | null;
+  inFlight: Amount | null;
+  /** What is missing. Above zero is an alarm. */
+  difference: Amount | null;
+  stored: Amount;
+  failed: Amount;
+  discarded: Amount;
+  /** The difference, by who acknowledged it. */
+  missing: (Amount & { acceptedBy: string })[];
+  /** Tallies that the database does not remember yet. */
+  news: (Amount & { acceptedBy: string })[];
+  asOf: Date;
+  tookMs: number;
+}
+
+export interface AuditSettings {
+  db: Database;
+  inbox: Pick<Inbox, "store" | "list" | "findManifest">;
+  clock: Clock;
+  /** Who asks within this time of the last reading gets that one. */
+  freshMs?: number;
+  /** With more uploads in flight nothing is said about a difference. */
+  mostWaiting?: number;
+}
+
+const FRESH_MS = 3_000;
+const PAUSE_PER_READING = 25; // times as long as it took: at most 4 % of the time goes into reading
+const ANSWER_WITHIN_MS = 10_000;
+const DATABASE_BUDGET_MS = 5_000;
+const IDS_AT_ONCE = 5_000;
+
+export type AuditReader = ReturnType<typeof createAudit>;
+
+/**
+ * Is every acknowledged upload still somewhere? Two counts that know nothing of each other are compared, for each web
+ * process apart: its tally (what it acknowledged), and what is found of it: stored, failed, discarded, in flight.
+ *
+ * Why uploads that move while they are counted raise no false alarm. Read in this order: tallies, inbox, database.
+ * 1. A tally has an upload only after its manifest is durable, and the database remembers only tallies that were
+ *    written. So whatever the tallies have when they are read is by then in the inbox or was taken out of it.
+ * 2. Only three things take a manifest out: settling and reconciling, after the row in `files` (counted in `acceptances`
+ *    by the same statement) or in `repeats` is committed; and discarding, whose row in dead_letters or count of
+ *    discarded is there before and after. So what the inbox no longer has, the database shows if it is asked later.
+ * 3. The database is read in one snapshot, begun after the inbox was. It says of each upload that was in the inbox
+ *    whether its own counts have it already; only where they do not it is in flight. So nothing counts twice, with one
+ *    harmless exception: discarded between 2 and 3, an upload is both, for one reading.
+ * An acceptance is told by its id and event time, because an Idempotency-Key can bring an id back once it was settled. Then
+ * it is one upload acknowledged twice; `repeats` has the second time, which is taken off the tally.
+ *
+ * A killed process leaves its last second out of its tally: found may exceed it, and is then itself the proof of what was
+ * acknowledged. That much could hide a loss of the same process, and only of that one: nothing is set off between processes.
+ *
+ * What this does not exclude: an id that comes back within the very millisecond in which it was first accepted, or while a
+ * worker that had stood still takes the same id out between two of its own steps.
+ */
+export function createAudit({ db, inbox, clock, freshMs = FRESH_MS, mostWaiting }: AuditSettings) {
+  const tallies = createTallies(inbox.store, () => clock.now());
+  const inFlight = createInFlight(inbox, mostWaiting);
+  let believed = ""; // the difference that was seen twice
+  let last: Audit | undefined;
+  let freshUntil = 0;
+  let reading: Promise<Audit> | undefined;
+
+  /** The last reading, or a new one when that is old. Shared: a thousand dashboards cost as much as one. @throws Unavailable */
+  function latest(): Promise<Audit> {
+    if (!reading && last && performance.now() < freshUntil) return Promise.resolve(last);
+    return within(ANSWER_WITHIN_MS, "inbox", read());
+  }
+
+  /** A reading of now, or the one under way. @throws Unavailable: postgres or the inbox does not answer */
+  function read(): Promise<Audit> {
+    return (reading ??= readTwice().then((audit) => {
+      last = audit;
+      freshUntil = performance.now() + Math.max(freshMs, PAUSE_PER_READING * audit.tookMs);
+      return audit;
+    }).finally(() => (reading = undefined)));
+  }
+
+  /** A difference is believed only when a second reading, that takes nothing as known, finds it too. */
+  async function readTwice(): Promise<Audit> {
+    const audit = await readOnce();
+    if (audit.missing.length === 0 || JSON.stringify(audit.missing) === believed) return audit;
+    inFlight.forget();
+    const again = await readOnce();
+    believed = JSON.stringify(again.missing);
+    return again;
+  }
+
+  async function readOnce(): Promise<Audit> {
+    const startedAt = performance.now();
+    const remembered = await within(DATABASE_BUDGET_MS, "postgres", queries.selectRemembered(db));
+    const seen = await tallies.read();
+    const waiting = await inFlight.read();
+    const { outcomes, counted } = await readDatabase([...(waiting?.keys() ?? [])]);
+    const balances = balance(remembered, seen, waiting, counted, outcomes);
+    const sum = (pick: (balance: Balance) => Amount) => balances.map(pick).reduce(plus, { files: 0, bytes: 0 });
+    const missing = waiting ? balances.map(({ acceptedBy, missing }) => ({ acceptedBy, ...missing })).filter(({ files, bytes }) => files + bytes > 0) : [];
+    return {
+      acknowledged: waiting ? sum(({ found, missing }) => plus(found, missing)) : null,
+      inFlight: waiting ? sum(({ waiting }) => waiting) : null,
+      difference: waiting ? sum(({ missing }) => missing) : null,
+      stored: sum(({ outcome }) => ({ files: outcome.storedFiles, bytes: outcome.storedBytes })),
+      failed: sum(({ outcome }) => ({ files: outcome.failedFiles, bytes: outcome.failedBytes })),
+      discarded: sum(({ outcome }) => ({ files: outcome.discardedFiles, bytes: outcome.discardedBytes })),
+      missing,
+      news: newsOf(remembered, seen),
+      asOf: clock.now(),
+      tookMs: Math.round((performance.now() - startedAt) * 10) / 10,
+    };
+  }
+
+  /** In one snapshot: what became of everybody's uploads, and which of these ids are among it. */
+  function readDatabase(ids: string[]) {
+    return db.transaction(async (tx) => {
+      await queries.holdSnapshot(tx);
+      const outcomes = await queries.selectOutcomes(tx);
+      const counted = new Map<string, { acceptedBy: string | null; eventTime: Date }[]>();
+      for (let from = 0; from < ids.length; from += IDS_AT_ONCE) {
+        for (const { id, ...acceptance } of await queries.selectCounted(tx, ids.slice(from, from + IDS_AT_ONCE))) {
+          counted.set(id, [...(counted.get(id) ?? []), acceptance]);
+        }
+      }
+      return { outcomes, counted };
+    });
+  }
+
+  return { latest, read };
+}
+
+/** What one web process acknowledged, held against what is found of it. */
+interface Balance {
+  acceptedBy: string;
+  outcome: Outcome;
+  waiting: Amount;
+  found: Amount;
+  missing: Amount;
+}
+
+type Tallies = ReadonlyMap<string, Amount>;
+type Remembered = readonly (Amount & { acceptedBy: string })[];
+type Counted = ReadonlyMap<string, readonly { acceptedBy: string | null; eventTime: Date }[]>;
+
+function balance(remembered: Remembered, seen: Tallies, waiting: ReadonlyMap<string, Waiting> | undefined, counted: Counted, outcomes: Outcome[]): Balance[] {
+  const tallied = new Map(seen);
+  for (const { acceptedBy, ...amount } of remembered) tallied.set(acceptedBy, most(amount, tallied.get(acceptedBy)));
+  const inFlight = new Map<string, Amount>();
+  for (const [id, upload] of waiting ?? []) {
+    if (counted.get(id)?.some((acceptance) => isThis(acceptance, upload))) continue;
+    inFlight.set(upload.acceptedBy, plus({ files: 1, bytes: upload.sizeBytes }, inFlight.get(upload.acceptedBy)));
+  }
+  const byAcceptor = new Map(outcomes.map((outcome) => [outcome.acceptedBy, outcome]));
+  return [...new Set([...tallied.keys(), ...inFlight.keys(), ...byAcceptor.keys()])].map((acceptedBy) => {
+    const outcome = byAcceptor.get(acceptedBy) ?? { ...NOTHING_BECAME, acceptedBy };
+    const waits = inFlight.get(acceptedBy) ?? NONE;
+    const found = {
+      files: outcome.storedFiles + outcome.failedFiles + outcome.discardedFiles + waits.files,
+      bytes: outcome.storedBytes + outcome.failedBytes + outcome.discardedBytes + waits.bytes,
+    };
+    const tally = tallied.get(acceptedBy) ?? NONE;
+    const missing = {
+      files: Math.max(0, tally.files - outcome.repeatedFiles - found.files),
+      bytes: Math.max(0, tally.bytes - outcome.repeatedBytes - found.bytes),
+    };
+    return { acceptedBy, outcome, waiting: waits, found, missing };
+  });
+}
+
+function isThis(acceptance: { acceptedBy: string | null; eventTime: Date }, upload: Waiting): boolean {
+  return acceptance.eventTime.getTime() === upload.eventTimeMs && (acceptance.acceptedBy ?? upload.acceptedBy) === upload.acceptedBy;
+}
+
+function newsOf(remembered: Remembered, seen: Tallies): Audit["news"] {
+  const old = new Map(remembered.map(({ acceptedBy, ...amount }) => [acceptedBy, amount]));
+  return [...seen].filter(([name, { files }]) => files > (old.get(name)?.files ?? 0)).map(([acceptedBy, amount]) => ({ acceptedBy, ...amount }));
+}
+
+const NONE: Amount = { files: 0, bytes: 0 };
+const NOTHING_BECAME = {
+  storedFiles: 0, storedBytes: 0, discardedFiles: 0, discardedBytes: 0, failedFiles: 0, failedBytes: 0, repeatedFiles: 0, repeatedBytes: 0,
+};
+
+function plus(one: Amount, other: Amount = NONE): Amount {
+  return { files: one.files + other.files, bytes: one.bytes + other.bytes };
+}
+
+function most(one: Amount, other: Amount = NONE): Amount {
+  return { files: Math.max(one.files, other.files), bytes: Math.max(one.bytes, other.bytes) };
+}
+
+/** As the API shows it. */
+export function describeAudit(audit: Audit) {
+  const { acknowledged, stored, failed, discarded, inFlight, difference } = audit;
+  return {
+    acknowledged, stored, failed, discarded, in_flight: inFlight, difference,
+    balanced: difference && difference.files === 0 && difference.bytes === 0,
+    as_of: audit.asOf, took_ms: audit.tookMs,
+  };
+}

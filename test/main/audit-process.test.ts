@@ -1,0 +1,62 @@
+import { expect, test } from "vitest";
+import { createAudit } from "../../src/uploads/audit.ts";
+import { eventually } from "../support/eventually.ts";
+import { fetch } from "../support/fetch.ts";
+import { useProcesses } from "../support/processes.ts";
+
+const { world, start, startWeb } = useProcesses();
+
+const balanced = { files: 0, bytes: 0 };
+
+test("web processes killed with kill -9 amid uploads, and a worker as well, are no false alarm, and nothing is uncounted", async () => {
+  const audit = createAudit(world().context);
+  const differences: unknown[] = [];
+  let webs = await Promise.all([startWeb(), startWeb()]);
+  let worker = start("worker");
+  let acknowledged = 0;
+  let next = 0;
+  async function client(number: number) {
+    for (let i = next++; i < 600; i = next++) {
+      const headers = { "Idempotency-Key": `upload-${i}` }; // as a sane client does: again under the same key until it is acknowledged
+      await eventually(async () => {
+        const response = await fetch(`${webs[number % 2]!.url}/api/upload/${i}.txt`, { method: "PUT", body: `upload number ${i}`, headers });
+        return response.status;
+      }, 202, 30_000);
+      acknowledged++;
+      if (i === 150 || i === 400) {
+        const at = i === 150 ? 0 : 1;
+        webs[at]!.kill("SIGKILL");
+        const another = await startWeb();
+        webs = webs.with(at, another) as typeof webs;
+      }
+      if (i === 300) {
+        worker.kill("SIGKILL");
+        worker = start("worker");
+      }
+      if (i % 20 === 0) differences.push((await audit.read()).difference);
+    }
+  }
+  await Promise.all(Array.from({ length: 8 }, (_, number) => client(number)));
+  await eventually(() => world().ledger(), 600, 30_000);
+  for (const web of webs) web.kill("SIGTERM"); // each writes its tally a last time
+  expect(await Promise.all(webs.map(({ exit }) => exit))).toEqual([0, 0]);
+  await eventually(async () => (await audit.read()).inFlight, { files: 0, bytes: 0 });
+  differences.push((await audit.read()).difference);
+  expect(differences).toEqual(differences.map(() => balanced));
+  expect(differences.length).toBeGreaterThan(30);
+  expect(acknowledged).toBe(600);
+  const { acknowledged: counted, stored } = await audit.read();
+  expect([counted!.files, stored.files]).toEqual([600, 600]);
+  expect(await world().sql("select sum(size_bytes)::bigint as bytes from files")).toEqual([{ bytes: counted!.bytes }]);
+}, 90_000);
+
+test("the tally of a web process that was told to stop is exact", async () => {
+  const web = await startWeb();
+  for (let i = 0; i < 5; i++) await fetch(`${web.url}/api/upload/${i}.txt`, { method: "PUT", body: "12345" });
+  web.kill("SIGTERM");
+  expect(await web.exit).toBe(0);
+  const { store } = world().context.inbox;
+  const [tally, ...others] = await store.list("tallies/", { limit: 10 });
+  expect(others).toEqual([]);
+  expect(JSON.parse(Buffer.from((await store.readWhole(tally!.key))!).toString())).toEqual({ files: 5, bytes: 25 });
+});

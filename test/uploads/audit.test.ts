@@ -1,0 +1,356 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createAudit } from "../../src/uploads/audit.ts";
+import { createAuditWatch } from "../../src/uploads/audit-watch.ts";
+import { encodeRecord } from "../../src/uploads/inbox-record.ts";
+import { createSettle } from "../../src/uploads/settle.ts";
+import { insertSettled, type SettledRow } from "../../src/uploads/queries.ts";
+import { newId } from "../../src/core/ids.ts";
+import { eventually } from "../support/eventually.ts";
+import { fetch } from "../support/fetch.ts";
+import { throughFaultProxy } from "../support/fault-proxy.ts";
+import { servers } from "../support/servers.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+let world: World;
+let audit: ReturnType<typeof createAudit>;
+beforeEach(async () => {
+  world = await openWorld({ SMALL_OBJECT_BYTES: "1024" });
+  audit = createAudit(world.context);
+});
+afterEach(() => world.close());
+
+const large = Buffer.alloc(100_000, "large ");
+
+async function put(name: string, bytes: string | Uint8Array, headers?: Record<string, string>): Promise<string> {
+  const response = await world.put(name, bytes, headers);
+  expect(response.status).toBe(202);
+  return (await response.json()).file_id;
+}
+
+/** What the web process has written down of its acknowledgements. */
+async function tallyOf({ context } = world) {
+  const text = await context.inbox.store.readWhole(`tallies/${context.name}`);
+  return text && JSON.parse(Buffer.from(text).toString());
+}
+
+const tallied = (files: number, bytes: number) => eventually(() => tallyOf(), { files, bytes });
+
+/** [files, bytes] of each. */
+async function figures(of = audit) {
+  const { acknowledged, stored, failed, discarded, inFlight, difference } = await of.read();
+  return Object.fromEntries(Object.entries({ acknowledged, stored, failed, discarded, inFlight, difference })
+    .filter(([, amount]) => amount === null || amount.files + amount.bytes > 0).map(([name, amount]) => [name, amount && [amount.files, amount.bytes]]));
+}
+
+describe("acknowledged is stored, failed, discarded and in flight together", () => {
+  test("through an upload's whole life, in files and bytes", async () => {
+    expect(await figures()).toEqual({});
+    await put("a.txt", "12345");
+    const bad = await put("large.bin", large);
+    expect(await figures()).toEqual({ acknowledged: [2, 100_005], inFlight: [2, 100_005] }); // the tally is not written yet
+    await tallied(2, 100_005);
+    expect(await figures()).toEqual({ acknowledged: [2, 100_005], inFlight: [2, 100_005] });
+
+    await world.sql("alter table files add constraint not_large check (name <> 'large.bin')");
+    await world.settle();
+    expect(await figures()).toEqual({ acknowledged: [2, 100_005], stored: [1, 5], inFlight: [1, 100_000] });
+    await world.settleAll();
+    expect(await figures()).toEqual({ acknowledged: [2, 100_005], stored: [1, 5], failed: [1, 100_000] });
+
+    await world.sql(`with gone as (delete from dead_letters where upload_id = $1 returning message)
+      update acceptances set discarded_files = discarded_files + 1, discarded_bytes = discarded_bytes + (message ->> 'size_bytes')::bigint
+      from gone where accepted_by = message ->> 'accepted_by'`, [bad]);
+    await world.context.inbox.remove([(await world.context.inbox.find(bad))!.manifest]);
+    expect(await figures()).toEqual({ acknowledged: [2, 100_005], stored: [1, 5], discarded: [1, 100_000] });
+  });
+
+  test("a dead letter that is settled after all is stored, and no longer failed", async () => {
+    const id = await put("later.txt", "later");
+    await world.sql("alter table files add constraint not_now check (name <> 'later.txt')");
+    await world.settleAll();
+    await world.sql("alter table files drop constraint not_now");
+    await world.sql("delete from dead_letters");
+    expect(await figures()).toEqual({ acknowledged: [1, 5], inFlight: [1, 5] });
+    await world.redis.xadd(world.stream, "*", "key", id, "body", "{}");
+    await world.settleAll();
+    expect(await figures()).toEqual({ acknowledged: [1, 5], stored: [1, 5] });
+  });
+
+  test("a dead letter that was written without its manifest counts as failed once there is one", async () => {
+    const id = await put("a.txt", "a");
+    await tallied(1, 1);
+    await world.sql(`insert into dead_letters (upload_id, attempts, code, reason, first_failed_at) values ($1, 3, 'X', 'x', now())`, [id]);
+    expect(await figures()).toEqual({ acknowledged: [1, 1], inFlight: [1, 1] });
+    await world.sql("alter table files add constraint never check (name <> 'a.txt')");
+    await world.settleAll();
+    expect(await figures()).toEqual({ acknowledged: [1, 1], failed: [1, 1] });
+  });
+
+  test("a file that lingers in the inbox after it was settled is stored, and not in flight as well", async () => {
+    const id = await put("a.txt", "a");
+    const record = (await world.context.inbox.find(id))!;
+    await world.settleAll();
+    await world.context.inbox.store.put(`manifests/${id}`, encodeRecord(record.manifest, record.bytes));
+    expect(await figures()).toEqual({ acknowledged: [1, 1], stored: [1, 1] });
+  });
+
+  test("a replay under an Idempotency-Key counts once, while it waits and after it is settled", async () => {
+    const headers = { "Idempotency-Key": "k" };
+    await put("a.txt", "once", headers);
+    await put("a.txt", "once", headers);
+    await tallied(1, 4);
+    expect(await figures()).toEqual({ acknowledged: [1, 4], inFlight: [1, 4] });
+    await world.settleAll();
+    await put("a.txt", "once", headers);
+    await put("b.txt", "another");
+    await world.settleAll();
+    await tallied(2, 11);
+    expect(await figures()).toEqual({ acknowledged: [2, 11], stored: [2, 11] });
+  });
+
+  test("manifests of a version that did not say who accepted them count too", async () => {
+    const id = newId();
+    await world.context.inbox.store.put(`manifests/${id}`, encodeRecord({
+      upload_id: id, owner_id: "00000000-0000-8000-8000-000000000000", filename: "old.txt", size_bytes: 3, content_type: "text/plain",
+      sha256: "cba06b5736faf67e54b07b561eae94395e774c517a7d910a54369e1263ccfbd4", uploader_id: null, event_time: new Date().toISOString(), blob_key: null,
+    } as never, Buffer.from("old")));
+    expect(await figures()).toEqual({ acknowledged: [1, 3], inFlight: [1, 3] });
+    await world.redis.xadd(world.stream, "*", "key", id, "body", "{}");
+    await world.settleAll();
+    expect(await figures()).toEqual({ acknowledged: [1, 3], stored: [1, 3] });
+  });
+
+  test("in every one of 200 readings while eight clients upload and a worker settles", async () => {
+    let uploading = true;
+    let sent = 0;
+    const clients = Promise.all(Array.from({ length: 8 }, async (_, client) => {
+      for (let i = 0; uploading; i++) {
+        await put(`${client}-${i}.txt`, i % 20 === 0 ? Buffer.alloc(2_000, `${client}-${i}`) : `${client}-${i}`, i % 3 === 0 ? { "Idempotency-Key": `${client}-${i}` } : {});
+        sent++;
+      }
+    }));
+    const worker = (async () => {
+      while (uploading) await world.settle();
+    })();
+    try {
+      const readings = [];
+      for (let reading = 0; reading < 200; reading++) readings.push((await audit.read()).difference);
+      expect(readings.filter((difference) => difference!.files !== 0 || difference!.bytes !== 0)).toEqual([]);
+    } finally {
+      uploading = false;
+      await Promise.all([clients, worker]);
+    }
+    await world.settleAll();
+    await eventually(async () => (await tallyOf())?.files, sent);
+    const { acknowledged, stored, difference } = await audit.read();
+    expect([acknowledged!.files, stored.files, difference]).toEqual([sent, sent, { files: 0, bytes: 0 }]);
+  }, 60_000);
+});
+
+describe("whatever happens between two steps of every reading", () => {
+  const steps = ["remembered", "tallies listed", "inbox listed", "manifest read", "outcomes read", "database read"] as const;
+  let sent = { files: 0, bytes: 0 };
+  beforeEach(() => {
+    sent = { files: 0, bytes: 0 };
+  });
+
+  async function accept(name = "a.txt") {
+    await put(name, "12345");
+    sent = { files: sent.files + 1, bytes: sent.bytes + 5 };
+    await world.context.inbox.store.put(`tallies/${world.context.name}`, Buffer.from(JSON.stringify(sent)));
+  }
+
+  const events: Record<string, () => Promise<unknown>> = {
+    "an upload is accepted and tallied": () => accept(),
+    "an upload is accepted, tallied and settled": () => accept().then(() => world.settleAll()),
+    "what waits is settled, and the next upload accepted and tallied": () => world.settleAll().then(() => accept()),
+    "an upload is accepted, tallied and remembered": async () => {
+      await accept();
+      await createAuditWatch({ ...world.context, audit: createAudit(world.context) }).runOnce();
+    },
+    "what waits fails for good": () => world.sql("alter table files add constraint never check (false) not valid").catch(() => {}).then(() => world.settleAll()),
+  };
+
+  test.each(steps)("after: %s", async (step) => {
+    const { context } = world;
+    let event = "";
+    const happens = (at: typeof steps[number] | undefined) => async <T>(result: T) => {
+      if (at === step) await events[event]!();
+      return result;
+    };
+    const { db, inbox } = context;
+    const stepped = createAudit({
+      ...context,
+      db: {
+        ...db, query: (text, values) => db.query(text, values).then(happens("remembered")) as never,
+        transaction: (work) => db.transaction((tx) => work({
+          query: (text, values) => tx.query(text, values).then(happens(text.includes("stored_files") ? "outcomes read" : undefined)) as never,
+        })).then(happens("database read")),
+      },
+      inbox: {
+        list: (limit, after) => inbox.list(limit, after).then(happens("inbox listed")),
+        findManifest: (id) => inbox.findManifest(id).then(happens("manifest read")),
+        store: { ...inbox.store, list: (prefix, options) => inbox.store.list(prefix, options).then(happens("tallies listed")) },
+      },
+    });
+    for (event of Object.keys(events)) {
+      for (let reading = 0; reading < 2; reading++) {
+        await accept();
+        const { difference, acknowledged } = await stepped.read();
+        expect([event, difference, acknowledged!.files <= sent.files]).toEqual([event, { files: 0, bytes: 0 }, true]);
+      }
+    }
+    expect((await audit.read()).acknowledged).toEqual(sent);
+  });
+});
+
+describe("an upload that is acknowledged a second time after it was settled", () => {
+  test.each(["the worker", "the reconciler"])("because the database was away, is one upload, whether %s finds it", async (finder) => {
+    const postgres = await throughFaultProxy(servers.pgUri());
+    const away = await openWorld({}, { databaseHost: new URL(postgres.url).host });
+    try {
+      const of = createAudit(away.context);
+      const headers = { "Idempotency-Key": "k" };
+      await away.put("a.txt", "bytes", headers);
+      await away.settleAll();
+      postgres.set({ down: true });
+      expect((await away.put("a.txt", "bytes", headers)).status).toBe(202);
+      await eventually(() => tallyOf(away), { files: 2, bytes: 10 });
+      postgres.set({});
+      await eventually(() => figures(of), { acknowledged: [2, 10], stored: [1, 5], inFlight: [1, 5] });
+      if (finder === "the reconciler") {
+        await away.redis.del(away.stream);
+        away.setClock(new Date(Date.now() + 60_000));
+        expect(await away.reconcile()).toMatchObject({ removed: 1 });
+      }
+      await away.settleAll();
+      expect(await figures(of)).toEqual({ acknowledged: [1, 5], stored: [1, 5] });
+      expect(await away.context.inbox.store.list("manifests/", { limit: 1 })).toEqual([]);
+      expect(await away.ledger()).toBe(1);
+    } finally {
+      postgres.set({});
+      await away.close();
+      await postgres.close();
+    }
+  });
+
+  test("under a worker's hands, stays in the inbox until it is counted as the same upload", async () => {
+    const { context } = world;
+    const id = await put("a.txt", "bytes", { "Idempotency-Key": "k" });
+    const first = (await context.inbox.find(id))!;
+    const second = { ...first.manifest, accepted_by: "another", event_time: new Date(Date.now() + 1_000).toISOString() };
+    await context.inbox.store.put("tallies/another", Buffer.from('{"files":1,"bytes":5}'));
+    // Another worker finished in the meantime, and the id came back.
+    const inbox: typeof context.inbox = { ...context.inbox, async find(key) {
+      const found = await context.inbox.find(key);
+      await context.inbox.store.put(`manifests/${id}`, encodeRecord(second, first.bytes));
+      return found;
+    } };
+    const settle = createSettle({ ...context, inbox, worker: "slow" });
+    await settle([{ id: "1-1", key: id, body: "{}" }]);
+    await tallied(1, 5);
+    expect(await figures()).toEqual({ acknowledged: [2, 10], stored: [1, 5], inFlight: [1, 5] });
+    await createSettle({ ...context, worker: "next" })([{ id: "1-2", key: id, body: "{}" }]);
+    expect(await figures()).toEqual({ acknowledged: [1, 5], stored: [1, 5] });
+    expect(await context.inbox.find(id)).toBeUndefined();
+  });
+});
+
+describe("a loss is an alarm", () => {
+  test.each([["small", "1234567"], ["large", large]])("when the manifest of a %s upload is taken away behind its back", async (_size, bytes) => {
+    await put("kept.txt", "kept");
+    const id = await put("lost.bin", bytes);
+    await tallied(2, 4 + bytes.length);
+    expect((await audit.read()).difference).toEqual({ files: 0, bytes: 0 });
+    await world.context.inbox.store.remove([`manifests/${id}`]);
+    const gone = { acknowledged: [2, 4 + bytes.length], difference: [1, bytes.length] };
+    expect(await figures()).toEqual({ ...gone, inFlight: [1, 4] });
+    await world.settleAll(); // a dead letter that has no bytes and no manifest makes nothing good
+    expect(await world.sql("select code from dead_letters")).toEqual([{ code: "INBOX_ENTRY_MISSING" }]);
+    expect(await figures()).toEqual({ ...gone, stored: [1, 4] });
+    expect((await audit.read()).missing).toEqual([{ acceptedBy: world.context.name, files: 1, bytes: bytes.length }]);
+    await eventually(async () => await (await fetch(`${world.url}/api/audit`)).json(), expect.objectContaining({ balanced: false, difference: { files: 1, bytes: bytes.length } }));
+    const page = await (await fetch(`${world.url}/dashboard`)).text();
+    expect(page).toMatch(/id="audit" data-level="bad"/);
+    expect(page).not.toMatch(/<p data-well>/);
+  });
+
+  test("when one web process lost what another accepted", async () => {
+    await world.context.inbox.store.put("tallies/another", Buffer.from('{"files":1,"bytes":7}'));
+    await put("a.txt", "1234567");
+    expect(await figures()).toMatchObject({ difference: [1, 7], acknowledged: [2, 14] });
+  });
+
+  test("when an upload's record can no longer be read", async () => {
+    const id = await put("a.txt", "a");
+    await tallied(1, 1);
+    await world.context.inbox.store.put(`manifests/${id}`, Buffer.from("rotten"));
+    expect(await figures()).toEqual({ acknowledged: [1, 1], difference: [1, 1] });
+  });
+});
+
+describe("a reading", () => {
+  test("is shared by all who ask within a while", async () => {
+    const { context } = world;
+    let snapshots = 0;
+    const db: typeof context.db = { ...context.db, transaction: (work) => (snapshots++, context.db.transaction(work)) };
+    const shared = createAudit({ ...context, db, freshMs: 60_000 });
+    const answers = await Promise.all(Array.from({ length: 100 }, () => shared.latest()));
+    answers.push(await shared.latest());
+    expect([snapshots, new Set(answers).size]).toEqual([1, 1]);
+  });
+
+  test("fetches each manifest once, and a lost one from the inbox itself before it says so", async () => {
+    const { context } = world;
+    await Promise.all(Array.from({ length: 250 }, (_, i) => put(`${i}.txt`, `${i}`)));
+    await eventually(async () => (await tallyOf())?.files, 250);
+    let fetched = 0;
+    const inbox: typeof context.inbox = { ...context.inbox, findManifest: (id) => (fetched++, context.inbox.findManifest(id)) };
+    const counting = createAudit({ ...context, inbox });
+    expect((await counting.read()).inFlight?.files).toBe(250);
+    expect((await counting.read()).difference).toEqual({ files: 0, bytes: 0 });
+    expect(fetched).toBe(250);
+    const [first] = (await context.inbox.list(1)).waiting;
+    await context.inbox.store.remove([`manifests/${first!.id}`]);
+    expect((await counting.read()).difference?.files).toBe(1);
+    expect((await counting.read()).difference?.files).toBe(1);
+    expect(fetched).toBe(499);
+  });
+
+  test("says nothing about a difference when more waits than it may look at", async () => {
+    await Promise.all(["a", "b", "c"].map((name) => put(name, name)));
+    expect(await figures(createAudit({ ...world.context, mostWaiting: 2 }))).toEqual({ acknowledged: null, inFlight: null, difference: null });
+    await world.settleAll();
+    expect(await figures(createAudit({ ...world.context, mostWaiting: 2 }))).toEqual({ acknowledged: [3, 3], stored: [3, 3] });
+  });
+
+  test("is not to be had without the database, and the dashboard says so", async () => {
+    const postgres = await throughFaultProxy(servers.pgUri());
+    const away = await openWorld({}, { databaseHost: new URL(postgres.url).host });
+    try {
+      postgres.set({ down: true });
+      const response = await fetch(`${away.url}/api/audit`);
+      expect([response.status, (await response.json()).code]).toEqual([503, "UNAVAILABLE"]);
+      const page = await fetch(`${away.url}/dashboard`);
+      expect(page.status).toBe(200);
+      expect(await page.text()).toMatch(/id="audit" data-level="unknown"/);
+    } finally {
+      postgres.set({});
+      await away.close();
+      await postgres.close();
+    }
+  });
+});
+
+test("workers that settle side by side count every file for who accepted it, and do not block each other for good", async () => {
+  const row = (acceptedBy: string): SettledRow => ({
+    upload_id: newId(), owner_id: "00000000-0000-8000-8000-000000000000", filename: "a", size_bytes: 7, sha256: "00".repeat(32), content_type: "text/plain",
+    uploader_id: null, event_time: new Date().toISOString(), accepted_by: acceptedBy, storage_key: "k", stream_id: null,
+  });
+  const webs = Array.from({ length: 10 }, (_, i) => `web-${i}`);
+  const batches = Array.from({ length: 40 }, (_, i) => Array.from({ length: 50 }, (_, j) => row(webs[(i % 2 === 0 ? j : 49 - j) % 10]!)));
+  await Promise.all(batches.map((batch) => insertSettled(world.context.db, batch, "w")));
+  await insertSettled(world.context.db, batches[0]!, "redelivered");
+  expect(await world.sql("select accepted_by, stored_files, stored_bytes from acceptances order by accepted_by"))
+    .toEqual(webs.map((accepted_by) => ({ accepted_by, stored_files: 200, stored_bytes: 1_400 })));
+});
