@@ -1,3 +1,4 @@
+import { Damaged } from "../objects/object-store.ts";
 import { Manifest } from "./messages.ts";
 
 /** What the inbox keeps under an upload's id. */
@@ -20,10 +21,14 @@ export function encodeRecord(manifest: Manifest, bytes: Uint8Array | undefined):
   return record;
 }
 
-/** @throws Error when the record is not one of ours, or damaged */
+/** @throws Damaged when the record is not one of ours */
 export function decodeRecord(record: Uint8Array): InboxRecord {
   const buffer = Buffer.from(record.buffer, record.byteOffset, record.byteLength);
-  const end = LENGTH_BYTES + buffer.readUInt32BE();
-  const manifest = Manifest.parse(JSON.parse(buffer.toString("utf8", LENGTH_BYTES, end)));
-  return { manifest, bytes: manifest.blob_key === null ? buffer.subarray(end) : undefined };
+  try {
+    const end = LENGTH_BYTES + buffer.readUInt32BE();
+    const manifest = Manifest.parse(JSON.parse(buffer.toString("utf8", LENGTH_BYTES, end)));
+    return { manifest, bytes: manifest.blob_key === null ? buffer.subarray(end) : undefined };
+  } catch (error) {
+    throw new Damaged("hash", "the inbox's record of this upload cannot be read", { cause: error });
+  }
 }

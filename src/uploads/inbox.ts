@@ -3,7 +3,8 @@ import { Failure } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
-import type { ByteRange, ObjectInfo, ObjectStore } from "../objects/object-store.ts";
+import { Damaged, type ByteRange, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
+import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
 import { decodeRecord, encodeRecord, type InboxRecord } from "./inbox-record.ts";
 import type { Manifest } from "./messages.ts";
@@ -87,15 +88,22 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
     return { created: false, manifest: existing.manifest };
   }
 
+  /** @throws Damaged when what is there cannot be read; Unavailable */
   async function find(uploadId: string): Promise<InboxRecord | undefined> {
     const record = await store.readWhole(MANIFESTS + uploadId);
     return record && decodeRecord(record);
   }
 
-  /** The bytes of an upload that waits. Undefined: they are gone (settled meanwhile, or lost). */
-  async function open({ manifest, bytes }: InboxRecord, range?: ByteRange): Promise<Readable | undefined> {
-    if (manifest.blob_key !== null) return (await store.read(manifest.blob_key, range))?.stream;
-    return Readable.from([bytes!.subarray(range?.start ?? 0, (range?.end ?? manifest.size_bytes - 1) + 1)]);
+  /**
+   * The bytes of an upload that waits, as they were acknowledged.
+   * @param verifier  of this inbox's store
+   * @throws Damaged, also "missing" where it was settled meanwhile; Unavailable
+   */
+  async function open({ manifest, bytes }: InboxRecord, verifier: Verifier, range?: ByteRange): Promise<Readable> {
+    const { blob_key: key, sha256, size_bytes: sizeBytes } = manifest;
+    if (key !== null) return verifier.open({ key, sha256, sizeBytes }, range);
+    if (bytes!.length !== sizeBytes || sha256Of(bytes!) !== sha256) throw new Damaged("hash", "these are not the bytes that were acknowledged");
+    return Readable.from([bytes!.subarray(range?.start ?? 0, (range?.end ?? sizeBytes - 1) + 1)]);
   }
 
   /** Takes settled uploads out: manifests first, so that none is ever left without its bytes. */
@@ -113,7 +121,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes 
     return { ids, next: page.length === limit ? page.at(-1)!.key.slice(MANIFESTS.length) : undefined };
   }
 
-  /** Removes blobs older than `before` whose manifest was never written. @returns how many */
+  /** Removes blobs older than `before` whose manifest was never written. @returns how many; @throws Damaged: some manifest cannot be read, and may name any of them */
   async function sweep(before: Date): Promise<number> {
     const orphans = new Set<string>();
     for await (const { key, modifiedAt } of objects(BLOBS)) if (modifiedAt < before) orphans.add(key);

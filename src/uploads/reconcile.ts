@@ -3,6 +3,7 @@ import type { Clock } from "../core/clock.ts";
 import { failpoint } from "../core/failpoints.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
+import { Damaged } from "../objects/object-store.ts";
 import { appendAll } from "../stream/append.ts";
 import { queuedKeys } from "../stream/backlog.ts";
 import type { Inbox } from "./inbox.ts";
@@ -52,7 +53,7 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
         if (!next) break;
       }
       if (clock.now().getTime() - sweptAt >= Math.min(SWEEP_EVERY_MS, orphanAgeMs)) {
-        done.swept = await inbox.sweep(new Date(clock.now().getTime() - orphanAgeMs));
+        done.swept = await inbox.sweep(new Date(clock.now().getTime() - orphanAgeMs)).catch(noneWhereDamaged);
         sweptAt = clock.now().getTime();
       }
       if (done.requeued + done.removed + done.swept > 0) log.warn(done, "reconciled the inbox with the stream and the ledger");
@@ -72,7 +73,7 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
     const inStream = await queued();
     if (!inStream) return;
     for await (const lost of manifests(open.filter((id) => !inStream.has(id)))) {
-      await appendAll(redis, stream, lost.map((manifest) => ({ key: manifest.upload_id, body: JSON.stringify(manifest) })));
+      await appendAll(redis, stream, lost.map(({ id, manifest }) => ({ key: id, body: JSON.stringify(manifest ?? {}) })));
       await failpoint("uploads-requeued");
       done.requeued += lost.length;
     }
@@ -84,22 +85,36 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
     const hashes = await queries.selectSettledHashes(db, ids);
     const removed = new Set<string>();
     for await (const some of manifests(ids)) {
-      const same = some.filter((manifest) => hashes.get(manifest.upload_id) === manifest.sha256);
+      const same = some.flatMap(({ id, manifest }) => (manifest && hashes.get(id) === manifest.sha256 ? manifest : []));
       await inbox.remove(same);
       for (const { upload_id } of same) removed.add(upload_id);
     }
     return removed;
   }
 
-  /** What still waits of these, a few at a time. */
-  async function* manifests(ids: string[]): AsyncGenerator<Manifest[]> {
+  /** What still waits of these, a few at a time. Without a manifest: it cannot be read, and the worker shall say so. */
+  async function* manifests(ids: string[]): AsyncGenerator<{ id: string; manifest: Manifest | undefined }[]> {
     for (let from = 0; from < ids.length; from += READ_AT_ONCE) {
-      const records = await Promise.all(ids.slice(from, from + READ_AT_ONCE).map((id) => inbox.find(id)));
-      yield records.flatMap((record) => record?.manifest ?? []);
+      const found = await Promise.all(ids.slice(from, from + READ_AT_ONCE).map(async (id) => {
+        try {
+          const record = await inbox.find(id);
+          return record && { id, manifest: record.manifest };
+        } catch (error) {
+          if (error instanceof Damaged) return { id, manifest: undefined };
+          throw error;
+        }
+      }));
+      yield found.flatMap((upload) => upload ?? []);
     }
   }
 
   return { runOnce };
+}
+
+/** Where a manifest cannot be read, what looks like an orphan may be its blob. */
+function noneWhereDamaged(error: unknown): number {
+  if (error instanceof Damaged) return 0;
+  throw error;
 }
 
 function readOnce<T>(read: () => Promise<T>): () => Promise<T> {

@@ -16,7 +16,7 @@ export interface Program {
 }
 
 /** Starts one of our processes as production does: node dist/main/<name>.js. `npm test` has built it. */
-export function startProgram(name: "web" | "worker" | "migrate", env: Record<string, string>): Program {
+export function startProgram(name: "web" | "worker" | "migrate" | "verify", env: Record<string, string>): Program {
   const child = spawn(process.execPath, [join(ROOT, "dist/main", `${name}.js`)], {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env }, stdio: ["ignore", "pipe", "pipe"],
   });
