@@ -102,13 +102,13 @@ function showCounts(counts) {
   const startedAt = new Date(new Date(counts.timestamp) - counts.uptime_seconds * 1000);
   putTime(find('[data-figure="started"]'), startedAt);
   for (const line of document.querySelectorAll("[data-ledger]")) line.hidden = line.dataset.ledger !== counts.ledger;
-  showState(counts.degraded, counts.dead_letters ?? 0);
+  showState(counts.degraded, counts.dead_letters ?? 0, counts.damaged ?? 0);
   speak(counts);
 }
 
-function showState(degraded, deadLetters) {
+function showState(degraded, deadLetters, damaged) {
   const unnamed = new Set(degraded);
-  let level = degraded.length > 0 || deadLetters > 0 ? "warn" : "good";
+  let level = damaged > 0 ? "bad" : degraded.length > 0 || deadLetters > 0 ? "warn" : "good";
   for (const line of state.querySelectorAll("[data-dependency]")) {
     const reachable = !unnamed.delete(line.dataset.dependency);
     line.hidden = reachable;
@@ -118,8 +118,10 @@ function showState(degraded, deadLetters) {
   put(state.querySelector('[data-field="dead-letters"]'), formatCount(deadLetters));
   if (short) level = "bad";
   state.querySelector("[data-short]").hidden = !short;
+  put(state.querySelector('[data-field="damaged"]'), formatCount(damaged));
   state.querySelector("[data-unnamed]").hidden = unnamed.size === 0;
   state.querySelector("[data-dead-letters]").hidden = deadLetters === 0;
+  state.querySelector("[data-damaged]").hidden = damaged === 0;
   state.querySelector("[data-well]").hidden = level !== "good";
   state.dataset.level = level;
 }

@@ -26,7 +26,7 @@ const settings = z.object({
   REDIS_PREFIX: z.string().regex(/^[\w.:-]+$/).default("ConnectStorm:"),
   REDIS_TIMEOUT_MS: whole(50, 60_000).default(500),
   PG_URI: url(/^postgres(ql)?$/).default("postgres://localhost:5432/connectstorm"),
-  PG_POOL_SIZE: whole(2, 1000).default(10),
+  PG_POOL_SIZE: whole(4, 1000).default(10),
   TIME_SERIES: z.enum(["auto", "timescale", "native"]).default("auto"),
   LEDGER_RETENTION_DAYS: whole(1, 36_500).optional(),
 

@@ -2,7 +2,9 @@ import type { Readable } from "node:stream";
 import { Failure, Unavailable } from "../core/errors.ts";
 import { isId } from "../core/ids.ts";
 import type { Db } from "../db/pool.ts";
-import type { ByteRange, ObjectStore } from "../objects/object-store.ts";
+import { Damaged, type ByteRange, type Problem } from "../objects/object-store.ts";
+import type { Verifier } from "../objects/verify.ts";
+import type { Damage } from "./damage.ts";
 import * as queries from "./queries.ts";
 import type { FileRow } from "./queries.ts";
 
@@ -18,12 +20,18 @@ export interface ServableFile {
   eventTime: Date;
   /** Null while the upload is not settled. */
   storedAt: Date | null;
-  /** @throws Unavailable; Failure FILE_NOT_FOUND when the bytes are gone */
+  /** What is wrong with its bytes, if that is known. */
+  problem: Problem | null;
+  /**
+   * The right bytes or, should it turn out late that they are not, too few of them.
+   * @throws Unavailable, Damaged, the stream too; Failure FILE_NOT_FOUND when it was settled in this moment
+   */
   open(range?: ByteRange): Promise<Readable>;
 }
 
 /** Uploads that are acknowledged but not settled yet; the uploads slice provides it. */
 export interface Unsettled {
+  /** @throws Failure FILE_DAMAGED when what waits under the id cannot be read; Unavailable */
   find(ownerId: string, id: string): Promise<ServableFile | undefined>;
 }
 
@@ -31,7 +39,7 @@ const MOST_PER_PAGE = 500;
 
 export type Files = ReturnType<typeof createFiles>;
 
-export function createFiles({ db, storage, unsettled }: { db: Db; storage: ObjectStore; unsettled: Unsettled }) {
+export function createFiles({ db, verifier, damage, unsettled }: { db: Db; verifier: Verifier; damage: Damage; unsettled: Unsettled }) {
   /**
    * A file of this owner: from storage when it is settled, else from the inbox.
    * With the database down, what is in the inbox is still found.
@@ -41,21 +49,33 @@ export function createFiles({ db, storage, unsettled }: { db: Db; storage: Objec
     if (!isId(id)) throw new Failure("FILE_NOT_FOUND");
     // The inbox first: an upload leaves it only after its row is committed, so looking there and then in the
     // database never misses one that is settled in between.
-    const waiting = await unsettled.find(ownerId, id);
+    const [waiting, damaged] = await unsettled.find(ownerId, id).then((found) => [found, undefined] as const, (error: unknown) => {
+      if (error instanceof Failure) return [undefined, error] as const;
+      throw error;
+    });
     const row = await queries.selectFile(db, ownerId, id).catch((error: unknown) => {
       if (waiting && error instanceof Unavailable) return undefined;
       throw error;
     });
+    if (!row && damaged) throw damaged;
     // A file that is stored is what it is, even if other bytes wait under its id (a reused Idempotency-Key, not judged yet).
     if (!row && waiting) return waiting;
     if (!row) throw new Failure("FILE_NOT_FOUND");
     return { ...row, open: (range) => openStored(row, range) };
   }
 
-  async function openStored(row: FileRow, range?: ByteRange): Promise<Readable> {
-    const object = await storage.read(row.storageKey, range);
-    if (!object) throw new Failure("FILE_NOT_FOUND", "The file's bytes are missing from storage.");
-    return object.stream;
+  async function openStored({ storageKey, sizeBytes, sha256 }: FileRow, range?: ByteRange): Promise<Readable> {
+    const expected = { key: storageKey, sizeBytes, sha256 };
+    const report = (error: unknown) => {
+      if (error instanceof Damaged) damage.report(expected, "download");
+    };
+    try {
+      const stream = await verifier.open(expected, range);
+      return stream.once("error", report);
+    } catch (error) {
+      report(error);
+      throw error;
+    }
   }
 
   /** The settled file of this owner, or undefined. @throws Unavailable */

@@ -6,6 +6,7 @@ import { accountOf } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
 import { parseQuery } from "../http/validate.ts";
+import { Damaged } from "../objects/object-store.ts";
 import type { Files, ServableFile } from "./files.ts";
 
 const ListQuery = z.object({
@@ -37,7 +38,7 @@ export function createFilesRouter({ files }: { files: Files }): Router {
 }
 
 /** A file as the API shows it. */
-export function describeFile(file: Omit<ServableFile, "open">) {
+export function describeFile(file: Omit<ServableFile, "open" | "problem">) {
   return {
     id: file.id,
     name: file.name,
@@ -65,6 +66,7 @@ async function sendBytes(req: Request, res: Response, file: ServableFile): Promi
     res.status(304).end();
     return;
   }
+  if (file.problem !== null) throw new Failure("FILE_DAMAGED");
   res.setHeader("Last-Modified", file.eventTime.toUTCString());
   res.setHeader("Content-Type", file.contentType);
   res.setHeader("Content-Disposition", contentDisposition(file.name, { type: "attachment", fallback: asciiOf(file.name) }));
@@ -80,10 +82,12 @@ async function sendBytes(req: Request, res: Response, file: ServableFile): Promi
     res.end();
     return;
   }
-  const stream = await file.open(range);
-  await pipeline(stream, res).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ERR_STREAM_PREMATURE_CLOSE") throw error; // the client went away: nobody is left to tell
-  });
+  try {
+    await pipeline(await file.open(range), res);
+  } catch (error) {
+    if (error instanceof Damaged) throw new Failure("FILE_DAMAGED", undefined, { cause: error });
+    if ((error as NodeJS.ErrnoException).code !== "ERR_STREAM_PREMATURE_CLOSE") throw error; // the client went away: nobody is left to tell
+  }
 }
 
 /** "first-last", "first-" or "-count". */

@@ -5,8 +5,11 @@ import type { Config } from "../core/config.ts";
 import { armFailpoints } from "../core/failpoints.ts";
 import type { Log } from "../core/log.ts";
 import { openDb } from "../db/pool.ts";
+import type { ObjectStore } from "../objects/object-store.ts";
 import { openObjectStore } from "../objects/open.ts";
 import { partSizeFor } from "../objects/s3-upload.ts";
+import { createVerifier } from "../objects/verify.ts";
+import { createDamage } from "../files/damage.ts";
 import { createFiles } from "../files/files.ts";
 import { createEvictionWatch } from "../stream/eviction.ts";
 import { closeRedis, openRedis, whenReady } from "../stream/redis.ts";
@@ -26,24 +29,32 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   const db = openDb({ uri: config.PG_URI, poolSize: config.PG_POOL_SIZE, name: `connectstorm ${name}`.slice(0, 63), log });
   const redis = openRedis({ url: config.REDIS_URL, commandTimeoutMs: config.REDIS_TIMEOUT_MS, log });
   const inboxStore = await openObjectStore({ ...placeOf(config, config.INBOX === "s3", config.INBOX_DIR, "inbox/", MANIFEST_BYTES), dependency: "inbox" });
-  const storage = await openObjectStore({ ...placeOf(config, config.STORAGE_MODE === "s3", config.STORAGE_DIR, "", 0), dependency: "storage" });
+  const storage = openStorage(config);
   const inbox = createInbox({
     store: inboxStore, smallObjectBytes: config.SMALL_OBJECT_BYTES, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES,
     orphanAgeMs: config.ORPHAN_AGE_SECONDS * 1000, clock,
   });
-  const files = createFiles({ db, storage, unsettled: createUnsettled(inbox) });
+  const verifier = createVerifier({ store: storage });
+  const damage = createDamage({ db, verifier, name, log });
+  const files = createFiles({ db, verifier, damage, unsettled: createUnsettled({ inbox, log }) });
   await whenReady(redis, FIRST_CONNECT_MS);
 
   return {
-    config, log, clock, name, db, redis, eviction: createEvictionWatch({ redis, log }), inbox, storage, files,
+    config, log, clock, name, db, redis, eviction: createEvictionWatch({ redis, log }), inbox, storage, verifier, damage, files,
     stream: config.REDIS_PREFIX + UPLOADS_STREAM,
     async close() {
+      await damage.stop();
       await closeRedis(redis);
       await db.close();
       await inboxStore.close();
       await storage.close();
     },
   };
+}
+
+/** The final storage. @throws Unavailable when its folder cannot be used */
+export function openStorage(config: Config): ObjectStore {
+  return openObjectStore({ ...placeOf(config, config.STORAGE_MODE === "s3", config.STORAGE_DIR, "", 0), dependency: "storage" });
 }
 
 function placeOf(config: Config, inBucket: boolean, folder: string, prefix: string, extraBytes: number) {

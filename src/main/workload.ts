@@ -1,5 +1,6 @@
 import { repeat, type Job } from "../core/repeat.ts";
 import { openTimeSeries, type TimeSeries } from "../db/time-series.ts";
+import { createScrub } from "../files/scrub.ts";
 import { sweeps } from "../objects/object-store.ts";
 import { createConsumer } from "../stream/consumer.ts";
 import { closeRedis, openBlockingRedis, whenReady } from "../stream/redis.ts";
@@ -15,11 +16,12 @@ import type { Running } from "./shutdown.ts";
 const UPKEEP_EVERY_MS = 3_600_000;
 const HOUSEKEEPING_EVERY_MS = 600_000;
 const AUDIT_EVERY_MS = 60_000;
+const SCRUB_EVERY_MS = 5_000; // between two turns of half a minute
 const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to grow that old
 
 /** Context -> consumers and timers, running. */
 export async function openWorkload(context: Context): Promise<Running> {
-  const { config, log, clock, db, redis, inbox, storage, stream, name } = context;
+  const { config, log, clock, db, redis, inbox, storage, verifier, damage, stream, name } = context;
   const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
   await whenReady(blocking, 1_500);
   const stop = new AbortController();
@@ -29,7 +31,7 @@ export async function openWorkload(context: Context): Promise<Running> {
     batchSize: config.CONSUMER_BATCH_SIZE,
     claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000,
     retryMs: config.RETRY_SECONDS * 1000,
-    handle: createSettle({ db, inbox, storage, worker: name, stopping: stop.signal, log }),
+    handle: createSettle({ db, inbox, storage, verifier, damage, worker: name, stopping: stop.signal, log }),
     log,
   });
   const orphanAgeMs = config.ORPHAN_AGE_SECONDS * 1000;
@@ -51,6 +53,11 @@ export async function openWorkload(context: Context): Promise<Running> {
     },
     { name: "audit", everyMs: AUDIT_EVERY_MS, runOnce: createAuditWatch({ db, audit: createAudit({ db, inbox, clock }), clock, log }).runOnce },
     { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: consumer.forgetDeadConsumers },
+    ...(config.SCRUB_BYTES_PER_SECOND === 0 ? [] : [{
+      name: "scrub",
+      everyMs: SCRUB_EVERY_MS,
+      runOnce: createScrub({ db, verifier, damage, bytesPerSecond: config.SCRUB_BYTES_PER_SECOND, stopping: stop.signal, clock, log }).runOnce,
+    }]),
     ...[inbox.store, storage].filter(sweeps).map((store) => (
       { name: "sweep", everyMs: Math.min(SWEEP_EVERY_MS, orphanAgeMs), runOnce: () => store.sweep(orphanAgeMs) }
     )),

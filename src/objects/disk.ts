@@ -5,7 +5,7 @@ import { Readable } from "node:stream";
 import { Unavailable, type Dependency } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { openLargeFiles } from "./large.ts";
-import { checkKey, clip, type AdoptsObjects, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps } from "./object-store.ts";
+import { checkKey, clip, Damaged, type AdoptsObjects, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps } from "./object-store.ts";
 import { openRecords, Unanswered, type ObjectRecord } from "./records.ts";
 import { createSpace } from "./space.ts";
 import { createTrouble } from "./trouble.ts";
@@ -97,7 +97,7 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
           return { sizeBytes, stream: await large.read(record.file, part.start, part.end) };
         } catch (error) {
           // Overwritten or removed since the record was read: look again. A record that stays without its file is damage.
-          if ((error as NodeJS.ErrnoException).code !== "ENOENT" || attempt === 3) throw error;
+          if (!(error instanceof Damaged) || error.problem !== "missing" || attempt === 3) throw error;
         }
       }
     });
@@ -123,14 +123,12 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     return disk(async () => records.list(prefix, { after, limit }));
   }
 
-  async function adopt(key: string, source: ObjectStore, sourceKey: string) {
+  async function adopt(key: string, source: ObjectStore, sourceKey: string, options: PutOptions = {}) {
     checkKey(key);
     const path = await pathIn(source, sourceKey);
-    if (!path) return false;
+    if (!path) return undefined;
     const file = await large.adopt(key, path.path);
-    if (!file) return false;
-    await commitFile(key, file, path.sizeBytes, { ifAbsent: true });
-    return true;
+    return file ? { stored: await commitFile(key, file, path.sizeBytes, options) } : undefined;
   }
 
   async function pathOf(key: string) {

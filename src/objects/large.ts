@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { promisify } from "node:util";
 import { passGarbage } from "../core/young-garbage.ts";
+import { Damaged } from "./object-store.ts";
 import type { Space } from "./space.ts";
 import type { Trouble } from "./trouble.ts";
 
@@ -17,6 +18,11 @@ const READ_BYTES = 512 * 1024;
 
 /** Where link(2) is not possible; ENOENT: the file was removed or replaced in this moment. */
 const NO_LINK = new Set(["EXDEV", "EMLINK", "EPERM", "ENOTSUP", "ENOENT"]);
+
+/** There is no such file; all but the first: a record whose file name is damaged. */
+const NO_FILE = new Set(["ENOENT", "ENOTDIR", "EISDIR", "ENAMETOOLONG", "ERR_INVALID_ARG_VALUE"]);
+/** The disk, or a file system that has checksums, does not give these bytes. */
+const UNREADABLE = new Set(["EIO", "EBADMSG", "EUCLEAN"]);
 
 /**
  * The files of a disk store. A file is written under its final name, which nobody else can have (hash of the key and
@@ -103,16 +109,21 @@ export function openLargeFiles(folder: string, { space, trouble }: { space: Spac
     });
   }
 
-  /** Opened before the promise resolves: a remove or overwrite afterwards does not disturb the stream. */
+  /**
+   * Opened before the promise resolves: a remove or overwrite afterwards does not disturb the stream.
+   * @throws Damaged when there is no such file, or, as the stream's error, when it is too short or cannot be read
+   */
   async function read(file: string, start: number, end: number): Promise<Readable> {
-    const fd = await openAsync(join(folder, file), "r");
+    const fd = await openAsync(join(folder, file), "r").catch(async (error: unknown) => {
+      throw await toDamage(error);
+    });
     let at = start;
     let underWay: Promise<void> = Promise.resolve();
 
     async function readNext(stream: Readable): Promise<void> {
       const chunk = Buffer.allocUnsafeSlow(Math.min(READ_BYTES, end + 1 - at));
       const { bytesRead } = await readAsync(fd, chunk, 0, chunk.length, at);
-      if (bytesRead === 0) throw new Error("a stored file is shorter than its record says");
+      if (bytesRead === 0) throw new Damaged("size", `the file ends after ${at} bytes, of which its record knows more`);
       at += bytesRead;
       passGarbage(bytesRead);
       stream.push(chunk.subarray(0, bytesRead));
@@ -122,12 +133,20 @@ export function openLargeFiles(folder: string, { space, trouble }: { space: Spac
     return new Readable({
       highWaterMark: READ_BYTES,
       read() {
-        underWay = readNext(this).catch(async (error: unknown) => void this.destroy(await unavailable(error)));
+        underWay = readNext(this).catch(async (error: unknown) => void this.destroy(await unavailable(await toDamage(error))));
       },
       destroy(error, done) {
         void underWay.then(() => close(fd, () => done(error))); // not under a read: the number may be another file's by then
       },
     });
+  }
+
+  /** The same error, unless it says that this one file is gone or rotten while the folder is well. */
+  async function toDamage(error: unknown): Promise<unknown> {
+    const { code = "" } = error as NodeJS.ErrnoException;
+    if (UNREADABLE.has(code)) return new Damaged("unreadable", `the disk does not give the bytes (${code})`, { cause: error });
+    if (!NO_FILE.has(code)) return error;
+    return stat(folder).then(() => new Damaged("missing", "the record's file is gone", { cause: error }), (gone: unknown) => gone);
   }
 
   /** Best effort: what cannot be unlinked now is swept later, and its object is gone already. */

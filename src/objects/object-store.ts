@@ -21,11 +21,30 @@ export interface PutOptions {
   ifAbsent?: boolean;
 }
 
+/** What is wrong with an object: gone, of another length, other bytes, or bytes that the disk does not give. */
+export type Problem = "missing" | "size" | "hash" | "unreadable";
+
+/**
+ * The store answers, and cannot give this one object as it was put. Unlike Unavailable it says nothing about other
+ * objects, and asking again does not help.
+ */
+export class Damaged extends Error {
+  override readonly name = "Damaged";
+  readonly problem: Problem;
+
+  constructor(problem: Problem, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.problem = problem;
+  }
+}
+
 /**
  * SEAM. Where bytes live: a disk folder or an S3 bucket today.
  *
  * Keys are 1 to 1,024 bytes of UTF-8 without NUL. A key is opaque: "a/../b" is not "b".
  * Every method throws Unavailable when the store cannot be reached, does not answer in time, or is full (`full: true`).
+ * What reads, and the stream it gives, throws Damaged where the store itself sees that an object is not whole. That its
+ * bytes are the right ones no store knows: src/objects/verify.ts compares their hash.
  */
 export interface ObjectStore {
   readonly kind: "disk" | "s3";
@@ -71,8 +90,8 @@ export interface ObjectStore {
  * (a hard link between two folders of one file system).
  */
 export interface AdoptsObjects {
-  /** False: it cannot be done here (other kind of store, other file system); copy the bytes instead. */
-  adopt(key: string, source: ObjectStore, sourceKey: string): Promise<boolean>;
+  /** Undefined: it cannot be done here (other kind of store, other file system); copy the bytes instead. */
+  adopt(key: string, source: ObjectStore, sourceKey: string, options?: PutOptions): Promise<{ stored: boolean } | undefined>;
 }
 
 export function adopts(store: ObjectStore): store is ObjectStore & AdoptsObjects {

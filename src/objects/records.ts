@@ -194,13 +194,19 @@ function decode(value: Buffer): ObjectRecord {
   return { ...infoIn(value), ...(file === undefined ? { bytes: value.subarray(BYTES_AT) } : { file }) };
 }
 
+/** Whatever is in a damaged record, this answers: its object then has another size or other bytes than it should. */
 function infoIn(value: Buffer): { sizeBytes: number; modifiedAt: Date } {
-  const sizeBytes = value[0] === BYTES ? value.length - BYTES_AT : value.readDoubleLE(SIZE_AT);
+  if (value.length < BYTES_AT) return { sizeBytes: 0, modifiedAt: new Date(0) };
+  const sizeBytes = isFile(value) ? value.readDoubleLE(SIZE_AT) : value.length - BYTES_AT;
   return { sizeBytes, modifiedAt: new Date(value.readDoubleLE(MODIFIED_AT)) };
 }
 
 function fileIn(value: Buffer): string | undefined {
-  return value[0] === FILE ? value.toString("utf8", FILE_AT, value.length) : undefined;
+  return isFile(value) ? value.toString("utf8", FILE_AT, value.length) : undefined;
+}
+
+function isFile(value: Buffer): boolean {
+  return value[0] === FILE && value.length >= FILE_AT;
 }
 
 /** LMDB's copies are Buffers or plain Uint8Arrays, by their size. */

@@ -1,4 +1,5 @@
 import { Unavailable, type Dependency } from "../core/errors.ts";
+import { Damaged } from "./object-store.ts";
 import type { Space } from "./space.ts";
 
 const FULL = new Set<unknown>(["ENOSPC", "EDQUOT", 28 /* ENOSPC */, 122 /* EDQUOT */, -30792 /* MDB_MAP_FULL */]);
@@ -10,14 +11,14 @@ const MAYBE_FULL = new Set<unknown>(["EIO", 5 /* EIO */]);
  * which has to be awaited: left alone, its rejection would end the process.
  */
 export function createTrouble(dependency: Dependency, space: Space) {
-  async function unavailable(error: unknown): Promise<Unavailable> {
-    if (error instanceof Unavailable) return error;
+  async function unavailable(error: unknown): Promise<Unavailable | Damaged> {
+    if (error instanceof Unavailable || error instanceof Damaged) return error;
     const cause = await reasonOf(error);
     const code = (cause as { code?: unknown } | undefined)?.code;
     return new Unavailable(dependency, { cause, full: FULL.has(code) || (MAYBE_FULL.has(code) && isFull()) });
   }
 
-  /** Runs disk work; whatever it throws becomes Unavailable. Never to be put around a caller's body. */
+  /** Runs disk work; whatever it throws becomes Unavailable, but for Damaged. Never to be put around a caller's body. */
   async function disk<T>(work: Promise<T> | (() => T | Promise<T>)): Promise<T> {
     try {
       return await (typeof work === "function" ? work() : work);

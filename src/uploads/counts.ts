@@ -16,6 +16,8 @@ export interface Counts {
   /** Rows a second, over the last ten seconds or so. */
   rate: number | null;
   deadLetters: number | null;
+  /** Stored objects that are known to be damaged. */
+  damaged: number | null;
   uptimeSeconds: number;
   timestamp: Date;
   /** Null: the database was not there yet to say. */
@@ -91,6 +93,7 @@ export function createCounts({ db, redis, stream, ledger, clock }: CountsSetting
       timescale: totals && totals.records,
       rate: totals && rateOf({ at: now.getTime(), records: totals.records }),
       deadLetters: totals && totals.deadLetters,
+      damaged: totals && totals.damaged,
       uptimeSeconds: Math.round((now.getTime() - startedAt) / 1000),
       timestamp: now,
       ledger: ledger(),
@@ -117,6 +120,7 @@ export function describeCounts(counts: Counts) {
     timestamp: counts.timestamp,
     rate: counts.rate,
     dead_letters: counts.deadLetters,
+    damaged: counts.damaged,
     uptime_seconds: counts.uptimeSeconds,
     ledger: counts.ledger,
     degraded: counts.degraded,

@@ -17,6 +17,11 @@ const ADVICE: Record<string, Advice> = {
     whatToDo: "Ask the sender to hand the file in again. Where they use the same Idempotency-Key, that mends this one; else discard it then.",
     retryHelps: true,
   },
+  INBOX_RECORD_DAMAGED: {
+    why: "What the inbox kept of it cannot be read any more.",
+    whatToDo: "Have the disk looked at, and ask the sender to hand the file in again. Where they use the same Idempotency-Key, that mends this one; else discard it then.",
+    retryHelps: false,
+  },
   INBOX_BYTES_DAMAGED: {
     why: "Its bytes were damaged while they waited.",
     whatToDo: "Have the disk looked at, and ask the sender to hand the file in again. Where they use the same Idempotency-Key, that mends this one; else discard it then.",

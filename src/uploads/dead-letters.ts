@@ -25,7 +25,7 @@ const MOST_PER_PAGE = 500;
 const BATCH = 50; // letters retried in one transaction, their inbox records read side by side
 const MOST_BATCHES = 200; // a request's share: whoever has more dead letters asks again
 /** Troubles that good bytes end. */
-const HEALED_BY_BYTES = new Set(["INBOX_BYTES_DAMAGED", "INBOX_BLOB_MISSING", "INBOX_ENTRY_MISSING"]);
+const HEALED_BY_BYTES = new Set(["INBOX_BYTES_DAMAGED", "INBOX_BLOB_MISSING", "INBOX_ENTRY_MISSING", "INBOX_RECORD_DAMAGED"]);
 
 export type DeadLetters = ReturnType<typeof createDeadLetters>;
 

@@ -4,7 +4,8 @@ import { Failure } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { isDerived, newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
-import type { ByteRange, ObjectInfo, ObjectStore } from "../objects/object-store.ts";
+import { Damaged, type ByteRange, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
+import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
 import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
 import type { Manifest } from "./messages.ts";
@@ -125,6 +126,14 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     return record && readRecord(record);
   }
 
+  /** As find, for whoever has to tell the two apart. @throws Damaged when what is there cannot be read; Unavailable */
+  async function findUndamaged(uploadId: string): Promise<InboxRecord | undefined> {
+    const record = await store.readWhole(MANIFESTS + uploadId);
+    const found = record && readRecord(record);
+    if (record && !found) throw new Damaged("hash", "the inbox's record of this upload cannot be read");
+    return found;
+  }
+
   /** Whether an upload's manifest and its blob, if it has one, are there. Not whether they are undamaged. */
   async function holds(uploadId: string, blobKey: string | null): Promise<boolean> {
     const parts = await Promise.all([MANIFESTS + uploadId, ...(blobKey === null ? [] : [blobKey])].map((key) => store.head(key)));
@@ -143,10 +152,16 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     return readManifestOf(head) ?? readManifestOf((await whole()) ?? head);
   }
 
-  /** The bytes of an upload that waits. Undefined: they are gone (settled meanwhile, or lost). */
-  async function open({ manifest, bytes }: InboxRecord, range?: ByteRange): Promise<Readable | undefined> {
-    if (manifest.blob_key !== null) return (await store.read(manifest.blob_key, range))?.stream;
-    return Readable.from([bytes!.subarray(range?.start ?? 0, (range?.end ?? manifest.size_bytes - 1) + 1)]);
+  /**
+   * The bytes of an upload that waits, as they were acknowledged.
+   * @param verifier  of this inbox's store
+   * @throws Damaged, also "missing" where it was settled meanwhile; Unavailable
+   */
+  async function open({ manifest, bytes }: InboxRecord, verifier: Verifier, range?: ByteRange): Promise<Readable> {
+    const { blob_key: key, sha256, size_bytes: sizeBytes } = manifest;
+    if (key !== null) return verifier.open({ key, sha256, sizeBytes }, range);
+    if (bytes!.length !== sizeBytes || sha256Of(bytes!) !== sha256) throw new Damaged("hash", "these are not the bytes that were acknowledged");
+    return Readable.from([bytes!.subarray(range?.start ?? 0, (range?.end ?? sizeBytes - 1) + 1)]);
   }
 
   /**
@@ -208,7 +223,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     }
   }
 
-  return { store, receive, discard, commit, replace, find, findManifest, holds, open, remove, list, listOlder, sweep };
+  return { store, receive, discard, commit, replace, find, findUndamaged, findManifest, holds, open, remove, list, listOlder, sweep };
 }
 
 /** A manifest that cannot be read is nobody's promise any more. */

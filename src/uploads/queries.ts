@@ -250,12 +250,16 @@ export interface LedgerTotals {
   records: number;
   sizeBytes: number;
   deadLetters: number;
+  /** Stored objects that are known to be damaged. */
+  damaged: number;
 }
 
 /** Kept by insertSettled, so this reads two rows however long the ledger is. */
 export async function selectTotals(db: Db): Promise<LedgerTotals> {
   const { rows } = await db.query<LedgerTotals>(
-    `select records, size_bytes as "sizeBytes", (select count(*) from dead_letters) as "deadLetters" from ledger_totals`);
+    `select records, size_bytes as "sizeBytes", (select count(*) from dead_letters) as "deadLetters",
+            (select count(*) from damaged_objects) as damaged
+     from ledger_totals`);
   return rows[0]!;
 }
 

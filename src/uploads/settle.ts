@@ -3,7 +3,9 @@ import { failpoint } from "../core/failpoints.ts";
 import { isDerived, isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { isDataError, type Database } from "../db/pool.ts";
-import type { ObjectStore } from "../objects/object-store.ts";
+import { createDamage, type Damage } from "../files/damage.ts";
+import { Damaged, type ObjectStore } from "../objects/object-store.ts";
+import { createVerifier, type Verifier } from "../objects/verify.ts";
 import type { Entry } from "../stream/consumer.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
@@ -11,12 +13,15 @@ import { ItemTrouble } from "./item-trouble.ts";
 import { readManifest, type Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
 import type { SettledRow } from "./queries.ts";
-import { createStoring } from "./store-object.ts";
+import { createStoring, objectKey } from "./store-object.ts";
 
 export interface SettleSettings {
   db: Database;
   inbox: Inbox;
   storage: ObjectStore;
+  /** Of that storage; they are made where they are not given. */
+  verifier?: Verifier;
+  damage?: Damage;
   /** Recorded in the ledger. */
   worker: string;
   /** Aborted when the process is to end: the slice in hand is finished, the rest of the batch is left to others. */
@@ -40,8 +45,10 @@ export type Settle = ReturnType<typeof createSettle>;
  * Stream -> storage -> ledger, a batch at a time. Every step may be repeated: objects are created if absent, rows are
  * inserted once, what is removed may be gone already. So a batch that broke off anywhere is simply done again.
  */
-export function createSettle({ db, inbox, storage, worker, stopping, log }: SettleSettings) {
-  const storeObject = createStoring({ inbox, storage });
+export function createSettle({ db, inbox, storage, worker, stopping, log, ...shared }: SettleSettings) {
+  const { verifier = createVerifier({ store: storage }) } = shared;
+  const { damage = createDamage({ db, verifier, name: worker, log }) } = shared;
+  const storeObject = createStoring({ inbox, storage, verifier, damage });
 
   /** A consumer's Handler. @returns ids of entries to be tried again; @throws Unavailable: none of the batch is lost */
   async function settle(entries: Entry[]): Promise<Set<string>> {
@@ -49,14 +56,15 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     const startedAt = performance.now();
     const known = entries.filter((entry) => isId(entry.key) || ignore(entry));
     const handled = new Set<string>();
-    for await (const { items, missing } of slices(known)) {
+    for await (const { items, missing, damaged } of slices(known)) {
       if (stopping?.aborted && handled.size > 0) break;
-      await checkMissing(missing, again);
+      await checkMissing(missing, () => new ItemTrouble("INBOX_ENTRY_MISSING", "The inbox has no manifest for this upload."), again);
+      await checkMissing(damaged, () => new ItemTrouble("INBOX_RECORD_DAMAGED", "The inbox's record of this upload cannot be read."), again);
       await failpoint("records-read");
       const stored = await storeObjects(items, again);
       await failpoint("objects-stored");
       await settleItems(stored, again);
-      for (const { key } of [...missing, ...items.map(({ entry }) => entry)]) handled.add(key);
+      for (const { key } of [...missing, ...damaged, ...items.map(({ entry }) => entry)]) handled.add(key);
     }
     for (const { id, key } of known) if (!handled.has(key)) again.add(id);
     log.info({ entries: entries.length, again: again.size, ms: Math.round(performance.now() - startedAt) }, "batch settled");
@@ -64,37 +72,40 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
   }
 
   /** Reads the inbox in slices that fit in memory. Each upload once, however often the stream has it. */
-  async function* slices(entries: Entry[]): AsyncGenerator<{ items: Item[]; missing: Entry[] }> {
+  async function* slices(entries: Entry[]): AsyncGenerator<{ items: Item[]; missing: Entry[]; damaged: Entry[] }> {
     let items: Item[] = [];
     let missing: Entry[] = [];
+    let damaged: Entry[] = [];
     let bytes = 0;
     let totalBytes = 0;
     const once = [...new Map(entries.map((entry) => [entry.key, entry])).values()];
     for (let from = 0; from < once.length; from += READ_AT_ONCE) {
       const some = once.slice(from, from + READ_AT_ONCE);
-      const records = await Promise.all(some.map((entry) => inbox.find(entry.key)));
+      const records = await Promise.all(some.map((entry) => inbox.findUndamaged(entry.key).catch(unlessDamaged)));
       records.forEach((record, index) => {
         const entry = some[index]!;
-        if (record) items.push({ ...record, entry });
+        if (record === "damaged") damaged.push(entry);
+        else if (record) items.push({ ...record, entry });
         else missing.push(entry);
-        bytes += record?.bytes?.length ?? 0;
-        totalBytes += record?.manifest.size_bytes ?? 0;
+        if (!record || record === "damaged") return;
+        bytes += record.bytes?.length ?? 0;
+        totalBytes += record.manifest.size_bytes;
       });
       if (bytes < SLICE_BYTES && totalBytes < SLICE_TOTAL_BYTES && from + READ_AT_ONCE < once.length) continue;
-      yield { items, missing };
-      [items, missing, bytes, totalBytes] = [[], [], 0, 0];
+      yield { items, missing, damaged };
+      [items, missing, damaged, bytes, totalBytes] = [[], [], [], 0, 0];
     }
   }
 
-  /** No longer in the inbox: settled by an earlier delivery, as a rule, or discarded. */
-  async function checkMissing(missing: Entry[], again: Set<string>): Promise<void> {
+  /** No longer in the inbox, or not to be read: settled by an earlier delivery, as a rule, or discarded. */
+  async function checkMissing(missing: Entry[], trouble: () => ItemTrouble, again: Set<string>): Promise<void> {
     if (missing.length === 0) return;
     const { stored, dead } = await queries.selectFinished(db, missing.map(({ key }) => key));
     const open = missing.filter(({ key }) => !stored.has(key) && !dead.has(key));
     const discarded = await discardedOf(open.flatMap((entry) => describe(entry) ?? []));
     for (const entry of open) {
       if (discarded.has(entry.key)) continue;
-      await spendAttempt(entry, undefined, new ItemTrouble("INBOX_ENTRY_MISSING", "The inbox has no manifest for this upload that can be read."), again);
+      await spendAttempt(entry, undefined, trouble(), again);
     }
   }
 
@@ -106,9 +117,24 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
     return new Set(manifests.filter(same).map(({ upload_id }) => upload_id));
   }
 
-  /** @returns the items whose bytes are in storage now; the others have spent an attempt */
+  /**
+   * @returns the items whose bytes are in storage now; the others have spent an attempt
+   * @throws Unavailable, once nothing of it is under way any more: the batch comes again, maybe to another worker
+   */
   async function storeObjects(items: Item[], again: Set<string>): Promise<(Item & { storageKey: string })[]> {
-    const outcomes = await Promise.all(items.map((item) => storeObject(item).catch((error: unknown) => toTrouble(error))));
+    const givenUp = new AbortController();
+    const known = damage.among(items.map(({ manifest }) => objectKey(manifest.sha256)));
+    known.catch(() => {}); // awaited by each item that gets so far
+    const attempts = await Promise.allSettled(items.map((item) => (
+      storeObject(item, { damaged: () => known, signal: givenUp.signal }).catch((error: unknown) => {
+        if (error instanceof Unavailable) givenUp.abort(error);
+        return toTrouble(error);
+      })
+    )));
+    const outcomes = attempts.map((attempt) => {
+      if (attempt.status === "rejected") throw attempt.reason;
+      return attempt.value;
+    });
     const stored: (Item & { storageKey: string })[] = [];
     for (const [index, outcome] of outcomes.entries()) {
       const item = items[index]!;
@@ -186,6 +212,12 @@ export function createSettle({ db, inbox, storage, worker, stopping, log }: Sett
   }
 
   return settle;
+}
+
+/** @throws what is no damage */
+function unlessDamaged(error: unknown): "damaged" {
+  if (error instanceof Damaged) return "damaged";
+  throw error;
 }
 
 /**

@@ -3,6 +3,9 @@ import { Failure, Unavailable } from "../core/errors.ts";
 import { isId } from "../core/ids.ts";
 import type { Db } from "../db/pool.ts";
 import type { Files, ServableFile, Unsettled } from "../files/files.ts";
+import type { Log } from "../core/log.ts";
+import { Damaged } from "../objects/object-store.ts";
+import { createVerifier, type Verifier } from "../objects/verify.ts";
 import { inHand } from "../stream/backlog.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
@@ -26,18 +29,22 @@ export interface UploadStatus {
   attempts: number | null;
 }
 
-/** Uploads that wait in the inbox, as the files slice serves them. */
-export function createUnsettled(inbox: Inbox): Unsettled {
+/** Uploads that wait in the inbox, dead letters among them, as the files slice serves them. */
+export function createUnsettled({ inbox, log }: { inbox: Inbox; log: Log }): Unsettled {
+  const verifier = createVerifier({ store: inbox.store });
   return {
     async find(ownerId, id) {
-      const record = await inbox.find(id);
-      return record?.manifest.owner_id === ownerId ? toServable(inbox, record) : undefined;
+      const record = await inbox.findUndamaged(id).catch(asFailure);
+      return record?.manifest.owner_id === ownerId ? toServable(inbox, record, verifier, log) : undefined;
     },
   };
 }
 
-function toServable(inbox: Inbox, record: InboxRecord): ServableFile {
+function toServable(inbox: Inbox, record: InboxRecord, verifier: Verifier, log: Log): ServableFile {
   const { manifest } = record;
+  const report = (error: unknown) => {
+    if (error instanceof Damaged) log.error({ uploadId: manifest.upload_id, reason: error.message }, "an upload is damaged in the inbox");
+  };
   return {
     id: manifest.upload_id,
     name: manifest.filename,
@@ -47,10 +54,17 @@ function toServable(inbox: Inbox, record: InboxRecord): ServableFile {
     uploaderId: manifest.uploader_id,
     eventTime: new Date(manifest.event_time),
     storedAt: null,
+    problem: null,
     async open(range) {
-      const stream = await inbox.open(record, range);
-      if (!stream) throw new Failure("FILE_NOT_FOUND", "The upload was settled in this moment. Ask again.");
-      return stream;
+      try {
+        return (await inbox.open(record, verifier, range)).once("error", report);
+      } catch (error) {
+        if (error instanceof Damaged && error.problem === "missing" && !(await inbox.find(manifest.upload_id))) {
+          throw new Failure("FILE_NOT_FOUND", "The upload was settled in this moment. Ask again.", { cause: error });
+        }
+        report(error);
+        throw error;
+      }
     },
   };
 }
@@ -68,7 +82,12 @@ export function createStatus({ db, inbox, files, redis, stream }: {
   return async function statusOf(ownerId: string, id: string): Promise<UploadStatus> {
     if (!isId(id)) throw new Failure("FILE_NOT_FOUND");
     // The inbox first; see Files.find. A settled upload may linger there for a moment, so the ledger has the last word.
-    const record = await inbox.find(id);
+    let damaged: Damaged | undefined;
+    const record = await inbox.findUndamaged(id).catch((error: unknown) => {
+      if (!(error instanceof Damaged)) throw error;
+      damaged = error;
+      return undefined;
+    });
     const waiting = record?.manifest.owner_id === ownerId ? record.manifest : undefined;
     try {
       const file = await files.findStored(ownerId, id);
@@ -77,7 +96,7 @@ export function createStatus({ db, inbox, files, redis, stream }: {
           ...file, fileId: id, status: "stored", filename: file.name, acceptedAt: file.eventTime, reason: null, attempts: null,
         };
       }
-      if (!waiting) throw new Failure("FILE_NOT_FOUND");
+      if (!waiting) throw damaged ? asFailure(damaged) : new Failure("FILE_NOT_FOUND");
       const dead = await queries.selectDeadLetter(db, ownerId, id);
       if (dead) return { ...fromManifest(waiting), status: "failed", reason: dead.reason, attempts: dead.attempts };
     } catch (error) {
@@ -86,6 +105,11 @@ export function createStatus({ db, inbox, files, redis, stream }: {
     const settling = await inHand(redis, stream, id).catch(() => false);
     return { ...fromManifest(waiting), status: settling ? "settling" : "accepted" };
   };
+}
+
+/** Whose it is cannot be read any more; only who was given its id asks for it. */
+function asFailure(error: unknown): never {
+  throw error instanceof Damaged ? new Failure("FILE_DAMAGED", undefined, { cause: error }) : error;
 }
 
 function fromManifest(manifest: InboxRecord["manifest"]): Omit<UploadStatus, "status"> {

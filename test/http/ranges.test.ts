@@ -179,7 +179,7 @@ describe("a file that is not there", () => {
     const [row] = await world.sql<{ storage_key: string }>("select storage_key from files where id = $1", [file_id]);
     await world.context.storage.remove([row!.storage_key]);
     const answer = await ask(world.url, `GET /api/files/${file_id} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-3\r\n\r\n`);
-    expectRefusal(answer, "FILE_NOT_FOUND");
+    expectRefusal(answer, "FILE_DAMAGED");
     for (const name of ["content-disposition", "etag", "last-modified", "content-range"]) expect(answer.headers).not.toHaveProperty(name);
   });
 });

@@ -41,7 +41,7 @@ describe("adopting", () => {
     const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
     const bytes = randomBytes(SMALL + 1);
     await inbox.put("blob", bytes);
-    expect(await storage.adopt("object", inbox, "blob")).toBe(true);
+    expect(await storage.adopt("object", inbox, "blob")).toEqual({ stored: true });
     await inbox.remove(["blob"]);
     expect(Buffer.from((await storage.readWhole("object"))!).equals(bytes)).toBe(true);
     expect(await storage.head("object")).toMatchObject({ sizeBytes: bytes.length });
@@ -52,7 +52,7 @@ describe("adopting", () => {
     const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
     await inbox.put("blob", randomBytes(SMALL + 1));
     await storage.put("object", Buffer.from("first"));
-    expect(await storage.adopt("object", inbox, "blob")).toBe(true);
+    expect(await storage.adopt("object", inbox, "blob", { ifAbsent: true })).toEqual({ stored: false });
     expect((await storage.readWhole("object"))?.toString()).toBe("first");
     expect(await filesIn(join(folder, "storage"))).toEqual([]);
   });
@@ -60,9 +60,9 @@ describe("adopting", () => {
   test("says no to small objects, missing ones, other kinds of stores and other file systems", async () => {
     const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
     await inbox.put("small", Buffer.from("x"));
-    expect(await storage.adopt("object", inbox, "small")).toBe(false);
-    expect(await storage.adopt("object", inbox, "missing")).toBe(false);
-    expect(await storage.adopt("object", { ...inbox }, "small")).toBe(false);
+    expect(await storage.adopt("object", inbox, "small")).toBeUndefined();
+    expect(await storage.adopt("object", inbox, "missing")).toBeUndefined();
+    expect(await storage.adopt("object", { ...inbox }, "small")).toBeUndefined();
     expect(await storage.head("object")).toBeUndefined();
   });
 });
@@ -217,14 +217,50 @@ describe("a folder that cannot be used", () => {
   });
 });
 
-test("a file shorter than its record says is an error, not an end", async () => {
-  const store = openIn(folder);
-  await store.put("damaged", randomBytes(MIB));
-  const [file] = await filesIn(folder);
-  await truncate(join(folder, "files", file!), MIB - 1);
-  const found = await store.read("damaged");
-  await expect(all(found!.stream)).rejects.toBeInstanceOf(Unavailable);
-  await expect(store.readWhole("damaged")).rejects.toBeInstanceOf(Unavailable);
+describe("damage of one object is told from an outage of the store", () => {
+  test("a file shorter than its record says is damaged, and no end", async () => {
+    const store = openIn(folder);
+    await store.put("damaged", randomBytes(MIB));
+    const [file] = await filesIn(folder);
+    await truncate(join(folder, "files", file!), MIB - 1);
+    const found = await store.read("damaged");
+    await expect(all(found!.stream)).rejects.toMatchObject({ name: "Damaged", problem: "size" });
+    await expect(store.readWhole("damaged")).rejects.toMatchObject({ name: "Damaged", problem: "size" });
+    expect((await all((await store.read("damaged", { start: 0, end: 99 }))!.stream))).toHaveLength(100);
+  });
+
+  test("a record whose file is gone is damaged; where the folder is gone, the store is unavailable", async () => {
+    const store = openIn(folder);
+    await store.put("damaged", randomBytes(MIB));
+    const [file] = await filesIn(folder);
+    await rm(join(folder, "files", file!));
+    for (const reading of [() => store.read("damaged"), () => store.readWhole("damaged"), () => store.read("damaged", { start: 5 })]) {
+      await expect(reading()).rejects.toMatchObject({ name: "Damaged", problem: "missing" });
+    }
+    await store.put("damaged", Buffer.from("good again"));
+    expect((await store.readWhole("damaged"))?.toString()).toBe("good again");
+    await store.put("large", randomBytes(MIB));
+    await rm(join(folder, "files"), { recursive: true });
+    await expect(store.read("large")).rejects.toBeInstanceOf(Unavailable);
+  });
+
+  test("a file that the disk does not give is damaged", async ({ skip }) => {
+    skip(!hasStrace(), "strace is not there, or may not trace");
+    const store = openIn(folder);
+    await store.put("large", randomBytes(MIB));
+    const script = `const { openDiskStore } = await import(process.argv[1]);
+      const store = openDiskStore({ folder: process.argv[2], dependency: "inbox", smallObjectBytes: ${SMALL} });
+      console.log(await store.readWhole("large").then(() => "read", (error) => error.name + " " + error.problem));
+      await store.close();`;
+    const compiled = await compile();
+    try {
+      const { stdout } = await promisify(execFile)("strace", ["-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64", "-e", "inject=pread64:error=EIO",
+        "-P", join(folder, "files", (await filesIn(folder))[0]!), process.execPath, "--input-type=module", "-e", script, compiled.module, folder]);
+      expect(stdout.trim()).toBe("Damaged unreadable");
+    } finally {
+      await compiled.remove();
+    }
+  });
 });
 
 test("no descriptor stays open", async () => {

@@ -17,7 +17,7 @@ export function useProcesses() {
     await world.close();
   });
 
-  function start(name: "web" | "worker" | "migrate", env: Record<string, string> = {}, conditions: Conditions = {}): Program {
+  function start(name: "web" | "worker" | "migrate" | "verify", env: Record<string, string> = {}, conditions: Conditions = {}): Program {
     const program = startProgram(name, { ...(world.env as Record<string, string>), LOG_LEVEL: "info", ...env }, conditions);
     programs.push(program);
     return program;

@@ -38,7 +38,7 @@ export interface Conditions {
 }
 
 /** Starts one of our processes as production does: node dist/main/<name>.js. `npm test` has built it. */
-export function startProgram(name: "web" | "worker" | "migrate", env: Record<string, string>, conditions: Conditions = {}): Program {
+export function startProgram(name: "web" | "worker" | "migrate" | "verify", env: Record<string, string>, conditions: Conditions = {}): Program {
   return startNode([join(ROOT, "dist/main", `${name}.js`)], env, conditions, name);
 }
 

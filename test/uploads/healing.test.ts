@@ -47,7 +47,7 @@ describe("the same bytes under the same Idempotency-Key, after the first ones", 
     ["were lost, a large upload's", "INBOX_BLOB_MISSING", large, removeBlob],
     ["were lost with their manifest, a small upload's", "INBOX_ENTRY_MISSING", small, removeManifest],
     ["were lost with their manifest, a large upload's", "INBOX_ENTRY_MISSING", large, removeManifest],
-    ["became a record that cannot be read", "INBOX_ENTRY_MISSING", small, cutRecord],
+    ["became a record that cannot be read", "INBOX_RECORD_DAMAGED", small, cutRecord],
   ])("%s, take their place: %s", async (_what, code, bytes, damage) => {
     const first = await (await world.put("first.bin", bytes, headers)).json();
     const id = first.file_id;

@@ -34,8 +34,8 @@ test.each<[string, string, string | Uint8Array, (id: string) => Promise<unknown>
   }],
   ["a large upload whose bytes are lost", "INBOX_BLOB_MISSING", Buffer.alloc(5_000, "bad"), async (id) =>
     world.context.inbox.store.remove([(await world.context.inbox.find(id))!.manifest.blob_key!])],
-  ["an upload whose record cannot be read", "INBOX_ENTRY_MISSING", "bad", (id) => world.context.inbox.store.put(`manifests/${id}`, Buffer.from("rotten"))],
-  ["an upload whose record promises more than there is", "INBOX_ENTRY_MISSING", "bad", (id) => world.context.inbox.store.put(`manifests/${id}`, Buffer.from("\x7f\xff\xff\xff{}", "latin1"))],
+  ["an upload whose record cannot be read", "INBOX_RECORD_DAMAGED", "bad", (id) => world.context.inbox.store.put(`manifests/${id}`, Buffer.from("rotten"))],
+  ["an upload whose record promises more than there is", "INBOX_RECORD_DAMAGED", "bad", (id) => world.context.inbox.store.put(`manifests/${id}`, Buffer.from("\x7f\xff\xff\xff{}", "latin1"))],
 ])("%s becomes a dead letter alone, after three attempts; the rest of its batch is stored on the first pass", async (_what, code, bytes, spoil) => {
   const id = await twentyWith(bytes);
   await spoil(id);

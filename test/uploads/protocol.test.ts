@@ -60,7 +60,7 @@ describe.each([
       event_time: acceptedAt, file_id, event: "stored", file_name: "l.txt", size_bytes: 9,
       sha256: createHash("sha256").update("ledger me").digest(), content_type: "text/plain", uploader_id: "device 7",
       owner_id: "00000000-0000-8000-8000-000000000000", stream_id, storage_key: expect.stringMatching(/^sha256\//), worker: "w1",
-      settled_at: expect.any(Date), settle_ms: expect.any(Number),
+      settled_at: expect.any(Date), settle_ms: expect.any(Number), reason: null,
     }]);
     expect(rows[0]!.settle_ms).toBeGreaterThan(0);
   });
