@@ -154,7 +154,7 @@ export function openS3Store(settings: S3Settings): ObjectStore {
     return prefix + key;
   }
 
-  return { kind: "s3", put, head, read, readWhole, remove, list, ping, close };
+  return { kind: "s3", put, putMemoryBytes: uploads.memoryBytes, head, read, readWhole, remove, list, ping, close };
 }
 
 /** XML 1.0 cannot carry these, and turns a carriage return into a line feed: such keys are removed one by one. */
