@@ -19,14 +19,14 @@ export const FAILURES = {
   DEAD_LETTER_NOT_FOUND: { status: 404, message: "No such dead letter, or it is not yours." },
   NOT_FOUND: { status: 404, message: "There is nothing at this address." },
   METHOD_NOT_ALLOWED: { status: 405, message: "This address does not take that method; see the Allow header." },
-  REQUEST_TIMEOUT: { status: 408, message: "No bytes arrived for too long, so the request was given up." },
+  REQUEST_TIMEOUT: { status: 408, message: "Nothing or too little arrived for too long, so the request was given up." },
   DEAD_LETTER_WITHOUT_BYTES: { status: 409, message: "Its bytes are no longer in the inbox, so it cannot be tried again." },
   FILE_TOO_LARGE: { status: 413, message: "The file is larger than MAX_UPLOAD_BYTES." },
   UNSUPPORTED_MEDIA_TYPE: { status: 415, message: "Send the file as multipart/form-data, or PUT its bytes." },
   FILE_TYPE_NOT_ALLOWED: { status: 415, message: "Files of this type are not accepted here." },
   RANGE_NOT_SATISFIABLE: { status: 416, message: "The file does not reach that far." },
   IDEMPOTENCY_KEY_REUSED: { status: 422, message: "This Idempotency-Key was used for a file with other bytes." },
-  TOO_MANY_UPLOADS: { status: 429, message: "Too many uploads in too short a time. Try again after Retry-After seconds." },
+  TOO_MANY_UPLOADS: { status: 429, message: "Too many uploads in too short a time. Try again in a minute." },
   HEADERS_TOO_LARGE: { status: 431, message: "The request headers are larger than 16 KiB." },
   INTERNAL_ERROR: { status: 500, message: "Something went wrong on our side. It was logged under this request id." },
   FILE_DAMAGED: { status: 502, message: "The stored bytes are not those that were handed in, so they are not served." },
@@ -44,11 +44,14 @@ export class Failure extends Error {
   override readonly name = "Failure";
   readonly code: FailureCode;
   readonly status: number;
+  /** When it is worth trying again, where we know better than the answer's default. */
+  readonly retryAfterSeconds: number | undefined;
 
-  constructor(code: FailureCode, detail?: string, options?: ErrorOptions) {
+  constructor(code: FailureCode, detail?: string, options?: ErrorOptions & { retryAfterSeconds?: number }) {
     super(detail ?? FAILURES[code].message, options);
     this.code = code;
     this.status = FAILURES[code].status;
+    this.retryAfterSeconds = options?.retryAfterSeconds;
   }
 }
 

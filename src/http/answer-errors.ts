@@ -17,7 +17,7 @@ export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; 
     const failure = toFailure(error);
     const requestId: string = res.locals.requestId;
     if (failure.status === 500) log.error({ err: error, requestId, method: req.method }, "request failed: a bug");
-    else if (failure.status >= 500) log.warn({ err: error, requestId, code: failure.code }, "request refused");
+    else if (failure.status >= 500 && !isShedding(failure)) log.warn({ err: error, requestId, code: failure.code }, "request refused");
     else log.debug({ requestId, code: failure.code }, "request refused");
     if (res.headersSent || res.destroyed) {
       req.socket.destroy(); // the answer broke off in the middle; a reset is the only way left to say so
@@ -30,7 +30,8 @@ export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; 
     const requestId: string = res.locals.requestId;
     for (const header of OF_A_FILE) res.removeHeader(header);
     if (failure.code !== "RANGE_NOT_SATISFIABLE") res.removeHeader("Content-Range");
-    if (failure.status === 503) res.setHeader("Retry-After", RETRY_AFTER_SECONDS);
+    const retryAfterSeconds = failure.retryAfterSeconds ?? (failure.status === 503 ? RETRY_AFTER_SECONDS : undefined);
+    if (retryAfterSeconds !== undefined) res.setHeader("Retry-After", retryAfterSeconds);
     closeUnlessRead(req, res);
     const { status, message, code } = failure;
     const answerJson = () => sendJson(res, status, { error: message, code, request_id: requestId });
@@ -45,6 +46,11 @@ export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; 
   }
 
   return { answerNotFound, answerError };
+}
+
+/** The door sheds load: thousands of lines with stacks would only add to it. It says so itself, once a minute. */
+function isShedding({ code, cause }: Failure): boolean {
+  return code === "TOO_BUSY" || code === "BACKLOG_FULL" || (code === "OUT_OF_SPACE" && cause === undefined);
 }
 
 /** What was set before it turned out that there is no file to send. */

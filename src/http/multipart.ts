@@ -11,6 +11,13 @@ export interface FormFile<Received> {
   declaredType: string;
 }
 
+export interface ReadingForm<Received> {
+  /** Rejects with the first thing that goes wrong, at once. */
+  form: Promise<Form<Received>>;
+  /** Resolves when nothing is received any more and, if the form failed, nothing of it is left. Never rejects. */
+  over: Promise<void>;
+}
+
 export interface Form<Received> {
   file: FormFile<Received> | undefined;
   fields: Record<string, unknown>;
@@ -49,6 +56,7 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
     refuse?: (reason: unknown) => void;
     /** busboy, once it has begun. */
     parser?: Writable;
+    receiving?: Promise<Received>;
   }
   const middleware = multer({
     defParamCharset: "utf8", // latin1 by default
@@ -56,7 +64,8 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
     limits: LIMITS,
     storage: {
       _handleFile(req: Engaged, file, done) {
-        sink.receive(file.stream, { fileName: file.originalname, declaredType: file.mimetype }).then(
+        req.receiving = sink.receive(file.stream, { fileName: file.originalname, declaredType: file.mimetype });
+        req.receiving.then(
           (received) => done(null, { received } as object),
           (error) => {
             const reason = file.stream.errored ?? error; // the form broke off: it knows better why
@@ -64,10 +73,8 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
             done(reason);
           });
       },
-      _removeFile(_req, file, done) {
-        const { received } = file as unknown as { received?: Received };
-        if (received === undefined) return done(null);
-        sink.discard(received).then(() => done(null), done);
+      _removeFile(_req, _file, done) {
+        done(null); // when a form fails, refuse sees to it
       },
     },
     streamHandler(req: Engaged, busboy: Writable) {
@@ -90,9 +97,11 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
     },
   } as multer.Options).single(fieldName);
 
-  return function readForm(req: Request, res: Response): Promise<Form<Received>> {
-    return new Promise((resolve, reject) => {
-      const engaged: Engaged = req;
+  return function readForm(req: Request, res: Response): ReadingForm<Received> {
+    const engaged: Engaged = req;
+    let isOver = () => {};
+    const over = new Promise<void>((resolve) => (isOver = resolve));
+    const form = new Promise<Form<Received>>((resolve, reject) => {
       let refused = false;
       const refuse = (reason: unknown) => {
         if (refused) return;
@@ -100,21 +109,32 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
         const failure = toFailure(reason);
         reject(failure);
         // The rest of the form may never come: multer has to know, or what was received stays. Not amid its parsing.
-        process.nextTick(() => engaged.parser?.destroy(failure));
+        process.nextTick(() => {
+          engaged.parser?.destroy(failure);
+          void discard(engaged.receiving).then(isOver);
+        });
       };
       engaged.refuse = refuse;
       middleware(req, res, (error: unknown) => {
         if (error) return refuse(error);
         if (!engaged.parser) return refuse(new Failure("MALFORMED_MULTIPART")); // no body, or a boundary multer makes nothing of
+        if (refused) return;
         const file = req.file as (Express.Multer.File & { received: Received }) | undefined;
-        if (refused) return void (file && sink.discard(file.received));
         resolve({
           file: file && { received: file.received, fileName: file.originalname, declaredType: file.mimetype },
           fields: (req.body ?? {}) as Record<string, unknown>,
         });
+        isOver();
       });
     });
+    return { form, over };
   };
+
+  async function discard(receiving: Promise<Received> | undefined): Promise<void> {
+    try {
+      if (receiving) await sink.discard(await receiving);
+    } catch {} // what was not received left nothing
+  }
 }
 
 /** Of what is no file's bytes (an endless preamble, a part that is skipped) nobody else counts the length. */

@@ -3,11 +3,14 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Express } from "express";
 import { FAILURES, type FailureCode } from "../core/errors.ts";
+import { countBodies, isHeldUp, keepMinimumRate } from "./minimum-rate.ts";
 
 export interface ServerSettings {
   app: Express;
-  /** A connection on which nothing moves for so long is given up: 408. A slow one that moves is never cut. */
+  /** A connection on which nothing moves for so long is given up: 408. */
   idleMs: number;
+  /** So is a body that brings less than this over `idleMs`; a slow one that brings it is never cut. 0: whatever moves will do. */
+  leastBytesPerSecond?: number;
   /** A request whose headers take longer is given up: 408. */
   headersTimeoutMs?: number;
 }
@@ -16,9 +19,11 @@ const HEADERS_TIMEOUT_MS = 10_000;
 const CHECK_EVERY_MS = 2_000;
 const KEEP_ALIVE_MS = 65_000; // above the 60 s of common proxies, or they reuse a connection that we just closed
 const MAX_HEADER_BYTES = 16_384;
+/** An idle one takes 9 KB (measured); without a bound they would take the memory and the descriptors that uploads need. */
+const MOST_CONNECTIONS = 10_000;
 
 /** An HTTP server whose limits fit uploads: bodies may take hours, headers may not. */
-export function createHttpServer({ app, idleMs, headersTimeoutMs = HEADERS_TIMEOUT_MS }: ServerSettings): Server {
+export function createHttpServer({ app, idleMs, leastBytesPerSecond = 0, headersTimeoutMs = HEADERS_TIMEOUT_MS }: ServerSettings): Server {
   const server = createServer({
     ...messageClasses(app),
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -32,10 +37,12 @@ export function createHttpServer({ app, idleMs, headersTimeoutMs = HEADERS_TIMEO
   // A client that asks first is told to go on only when the size it names can be accepted: see uploads/routes.ts.
   server.on("checkContinue", (req, res) => app(req, res));
   server.on("checkExpectation", (req, res) => app(req, res)); // any other: not ours to meet, and no reason to refuse
+  server.maxConnections = MOST_CONNECTIONS;
   server.on("clientError", answerUnparsable);
   server.on("connect", refuseConnect);
   server.maxHeadersCount = 0; // beyond 2,000 it would drop them without a word; their size is limited
   server.setTimeout(idleMs, giveUpIdle);
+  keepMinimumRate(server, { leastBytesPerSecond, windowMs: idleMs, giveUp: giveUpSlow });
   return server;
 }
 
@@ -50,6 +57,7 @@ function messageClasses(app: Express) {
   function Response(this: ServerResponse, req: IncomingMessage, options?: object) {
     (ServerResponse as unknown as Function).call(this, req, options);
   }
+  countBodies(app.request);
   Request.prototype = app.request;
   Response.prototype = app.response;
   return {
@@ -92,10 +100,18 @@ function giveUpIdle(socket: Socket): void {
     ? answerAndClose(socket, "REQUEST_TIMEOUT") // in the middle of its first headers
     : void socket.destroy(); // between two requests
   const { req } = res;
-  const weAreSlow = req.complete ? !res.headersSent : req.readableLength > 0;
+  const weAreSlow = req.complete ? !res.headersSent : isHeldUp(req);
   if (weAreSlow) return void socket.setTimeout(socket.timeout ?? 0); // the timer fires once; start it anew
   if (req.complete || res.headersSent) return void socket.destroy(); // the client does not take the answer
   answerAndClose(socket, "REQUEST_TIMEOUT");
+}
+
+/** A body comes too slowly. */
+function giveUpSlow(socket: Socket): void {
+  const res = messageOf(socket);
+  if (res && !res.headersSent && !res.req.complete) return answerAndClose(socket, "REQUEST_TIMEOUT");
+  // Answered already; or, where requests come without waiting, an earlier one's answer is still on its way: not 408 in its place.
+  if (!res || res.headersSent) socket.destroy();
 }
 
 /** The answer that is under way on the connection. */

@@ -1,4 +1,5 @@
 import { Router, type RequestHandler } from "express";
+import type { LoopDelay } from "../core/loop-delay.ts";
 import { within } from "../core/within.ts";
 import { command } from "../stream/redis.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
@@ -24,12 +25,20 @@ interface Probe {
   without: string;
 }
 
+export interface HealthSettings {
+  context: Context;
+  ledger: () => TimeSeriesKind | null;
+  stopping: () => boolean;
+  /** Milliseconds. */
+  loopDelay: () => LoopDelay;
+}
+
 /** GET /health: this process answers. GET /ready: it can do its job, dependency by dependency. */
-export function createHealthRouter(context: Context, ledger: () => TimeSeriesKind | null, stopping: () => boolean): Router {
+export function createHealthRouter({ context, ledger, stopping, loopDelay }: HealthSettings): Router {
   const router = Router();
 
   router.route("/health")
-    .get((_req, res) => sendJson(res, 200, { status: "ok", uptime_seconds: Math.round(process.uptime()) }))
+    .get((_req, res) => sendJson(res, 200, { status: "ok", uptime_seconds: Math.round(process.uptime()), event_loop_delay_ms: loopDelay() }))
     .all(allow("GET", "HEAD"));
 
   router.route("/ready")

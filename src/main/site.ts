@@ -3,13 +3,18 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { authenticate } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
+import { watchLoopDelay } from "../core/loop-delay.ts";
 import { detectTimeSeries, type TimeSeriesKind } from "../db/time-series.ts";
 import { createFilesRouter } from "../files/routes.ts";
 import { createAnswerErrors } from "../http/answer-errors.ts";
 import { createApp } from "../http/app.ts";
 import * as format from "../http/format.ts";
+import { createRateLimits } from "../http/rate-limit.ts";
 import { createHttpServer } from "../http/server.ts";
+import { createCounters } from "../stream/counters.ts";
 import { createAccept } from "../uploads/accept.ts";
+import { createAdmission } from "../uploads/admission.ts";
+import { createBacklog } from "../uploads/backlog.ts";
 import { createAudit } from "../uploads/audit.ts";
 import { createCounts } from "../uploads/counts.ts";
 import { createDeadLetterPagesRouter } from "../uploads/dead-letter-pages.ts";
@@ -26,9 +31,13 @@ import { createHealthRouter } from "./ready.ts";
 import type { Running } from "./shutdown.ts";
 
 const CLOSE_IDLE_EVERY_MS = 100;
+const LOOK_AT_DISK_EVERY_MS = 1_000;
+const LOOK_AT_BUCKET_EVERY_MS = 10_000; // 1,000 uploads a request, and each costs a fraction of a cent
 
 export interface Site extends Running {
   server: Server;
+  /** Uploads under way, and the memory they may take. */
+  underWay(): Readonly<{ uploads: number; memoryBytes: number }>;
   /** Where it listens, once it does. */
   url(): string;
 }
@@ -52,7 +61,20 @@ export async function openSite(context: Context): Promise<Site> {
   const counts = createCounts({ db, redis, stream, ledger: () => ledger, clock });
   const audit = createAudit({ db, inbox, clock });
   const statusOf = createStatus({ db, inbox, files, redis, stream });
-  const door = createDoor({ accept, inbox, limitBytes: config.MAX_UPLOAD_BYTES });
+  const backlog = createBacklog({
+    inbox, mostUploads: config.MAX_BACKLOG, mostBytes: config.MAX_BACKLOG_BYTES, lookEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS,
+  });
+  await Promise.race([backlog.look(), new Promise((resolve) => setTimeout(resolve, 1_000))]);
+  const admission = createAdmission({
+    store: inbox.store, smallObjectBytes: config.SMALL_OBJECT_BYTES, backlog, mostUploads: config.MAX_CONCURRENT_UPLOADS,
+    memoryBytes: config.UPLOAD_MEMORY_BYTES, minFreeBytes: config.MIN_FREE_BYTES, log,
+  });
+  const rates = createRateLimits({
+    quotas: { address: config.ADDRESS_UPLOADS_PER_MINUTE, account: config.ACCOUNT_UPLOADS_PER_MINUTE },
+    counters: createCounters(redis, config.REDIS_PREFIX),
+  });
+  const door = createDoor({ accept, inbox, admission, rates, limitBytes: config.MAX_UPLOAD_BYTES });
+  const { loopDelay, stop: stopWatching } = watchLoopDelay();
   const app = createApp({
     viewsFolder: join(ROOT, "views"),
     publicFolder: join(ROOT, "public"),
@@ -69,14 +91,14 @@ export async function openSite(context: Context): Promise<Site> {
       createUploadsRouter({ door, statusOf, counts, audit }),
       createFilesRouter({ files }),
       createDeadLettersRouter({ deadLetters }),
-      createHealthRouter(context, () => ledger, () => stopping),
+      createHealthRouter({ context, ledger: () => ledger, stopping: () => stopping, loopDelay }),
       createOpenApiRouter(),
       createPagesRouter({ door, statusOf, counts, audit, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
       createDeadLetterPagesRouter({ deadLetters }),
     ],
     ...createAnswerErrors(log),
   });
-  const server = createHttpServer({ app, idleMs: config.UPLOAD_IDLE_SECONDS * 1000 });
+  const server = createHttpServer({ app, idleMs: config.UPLOAD_IDLE_SECONDS * 1000, leastBytesPerSecond: config.UPLOAD_MIN_BYTES_PER_SECOND });
   await listen(server, config.HOST, config.PORT);
   const url = () => urlOf(server, config.HOST);
   log.info({ url: url(), ledger }, "listening");
@@ -84,6 +106,7 @@ export async function openSite(context: Context): Promise<Site> {
   return {
     name: "site",
     server,
+    underWay: admission.underWay,
     url,
     /** The door closes, what is being received is finished, idle connections go. */
     async stop() {
@@ -96,6 +119,9 @@ export async function openSite(context: Context): Promise<Site> {
       server.closeIdleConnections();
       await closed;
       clearInterval(closing);
+      stopWatching();
+      rates.stop();
+      backlog.stop();
       await tally.close();
     },
   };

@@ -4,8 +4,10 @@ import { dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { Unavailable, type Dependency } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
-import { openLargeFiles } from "./large.ts";
-import { checkKey, clip, Damaged, type AdoptsObjects, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps } from "./object-store.ts";
+import { FILE_BUFFER_BYTES, openLargeFiles } from "./large.ts";
+import {
+  checkKey, clip, Damaged, type AdoptsObjects, type KnowsItsDisk, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps,
+} from "./object-store.ts";
 import { openRecords, Unanswered, type ObjectRecord } from "./records.ts";
 import { createSpace } from "./space.ts";
 import { createTrouble } from "./trouble.ts";
@@ -28,7 +30,7 @@ export interface DiskSettings {
  * large one. The record in the index is the commit point: a file without one is not an object.
  * @throws Unavailable when the folder cannot be used
  */
-export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjects & Sweeps {
+export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjects & KnowsItsDisk & Sweeps {
   const { folder, dependency, smallObjectBytes, answerWithinMs = 30_000 } = settings;
   const space = createSpace(folder);
   const trouble = createTrouble(dependency, space);
@@ -175,7 +177,26 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     }
   }
 
-  const store = { kind: "disk" as const, put, head, read, readWhole, remove, removeIf, list, ping, close, adopt, sweep };
+  /** The head of the stream, until it is known to be large, and two buffers to write. */
+  function putMemoryBytes(sizeBytes: number): number {
+    return sizeBytes <= smallObjectBytes ? sizeBytes : smallObjectBytes + FILE_BUFFER_BYTES;
+  }
+
+  const room = () => asked(() => ({ ...space.room(), spareBytes: () => asked(records.spareBytes) }));
+  const usage = () => asked(records.usage);
+
+  function asked<T>(question: () => T): T {
+    try {
+      return question();
+    } catch (error) {
+      throw new Unavailable(dependency, { cause: error });
+    }
+  }
+
+  const store = {
+    kind: "disk" as const, smallObjectBytes,
+    put, putMemoryBytes, head, read, readWhole, remove, removeIf, list, ping, close, adopt, sweep, room, usage,
+  };
   filesOf.set(store, pathOf);
   return store;
 }

@@ -15,6 +15,8 @@ const [readAsync, writeAsync] = [promisify(readFile), promisify(write)];
 /** One write; less costs a trip to the thread pool each, more gains nothing. */
 const WRITE_BYTES = 512 * 1024;
 const READ_BYTES = 512 * 1024;
+/** One is filled while the other is written. */
+export const FILE_BUFFER_BYTES = 2 * WRITE_BYTES;
 
 /** Where link(2) is not possible; ENOENT: the file was removed or replaced in this moment. */
 const NO_LINK = new Set(["EXDEV", "EMLINK", "EPERM", "ENOTSUP", "ENOENT"]);

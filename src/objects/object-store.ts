@@ -55,6 +55,12 @@ export interface ObjectStore {
    */
   put(key: string, body: ObjectBody, options?: PutOptions): Promise<{ stored: boolean; sizeBytes: number }>;
 
+  /**
+   * Memory that one `put` of a stream of so many bytes holds at most, what the stream itself holds apart.
+   * @param sizeBytes  Infinity: not known
+   */
+  putMemoryBytes(sizeBytes: number): number;
+
   /** Undefined: there is no such object. */
   head(key: string): Promise<ObjectInfo | undefined>;
 
@@ -106,6 +112,24 @@ export interface Sweeps {
 
 export function sweeps(store: ObjectStore): store is ObjectStore & Sweeps {
   return "sweep" in store;
+}
+
+/** What a store on a disk knows beyond the seam, without looking at its objects one by one. Both take microseconds. */
+export interface KnowsItsDisk {
+  /**
+   * Free bytes of the disk, and those of them that the store does not touch.
+   * `spareBytes`: what the index has of the disk already, unused; only objects up to `smallObjectBytes` find room there.
+   */
+  room(): { freeBytes: number; keptBytes: number; spareBytes: () => number };
+
+  /** An object larger than `smallObjectBytes` counts as two entries. `sizeBytes`: what the small ones take of the disk. */
+  usage(): { entries: number; sizeBytes: number };
+
+  readonly smallObjectBytes: number;
+}
+
+export function knowsItsDisk(store: ObjectStore): store is ObjectStore & KnowsItsDisk {
+  return "room" in store && "usage" in store;
 }
 
 const LONGEST_KEY_BYTES = 1_024; // S3's limit

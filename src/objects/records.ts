@@ -128,6 +128,14 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     return (stats.lastPageNumber + 1 - META_PAGES - pagesOf(stats) - pagesOf(stats.free)) * stats.pageSize;
   }
 
+  /** Objects and their files together, and the disk that they take in the index; without looking at them. */
+  function usage(): { entries: number; sizeBytes: number } {
+    assertUsable();
+    db.resetReadTxn();
+    const stats = db.getStats() as PageCounts & { entryCount: number; pageSize: number };
+    return { entries: stats.entryCount, sizeBytes: pagesOf(stats) * stats.pageSize };
+  }
+
   /** Throws when the index on the disk is gone: LMDB would go on writing to a file that was deleted. */
   async function ping(): Promise<void> {
     assertUsable();
@@ -164,7 +172,7 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     if (unanswered > 0) throw new Error("an earlier write is still not answered");
   }
 
-  return { get, hasFile, create, replace, remove, removeExact, list, spareBytes, ping, close, assertUsable };
+  return { get, hasFile, create, replace, remove, removeExact, list, spareBytes, usage, ping, close, assertUsable };
 }
 
 /** The write may still be carried out. */

@@ -39,10 +39,9 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
     if (body instanceof Uint8Array && body.length <= partSizeBytes) return putAtOnce(key, body, { ifAbsent });
     const parts = partsOf(body, partSizeBytes);
     try {
-      const first = await parts.next();
-      if (first.done) return await putAtOnce(key, new Uint8Array(0), { ifAbsent });
-      if (first.value.length < partSizeBytes) return await putAtOnce(key, first.value, { ifAbsent });
-      return await putInParts(key, first.value, parts, { ifAbsent });
+      const { firstBytes, all } = await peek(parts);
+      if (firstBytes === partSizeBytes) return await putInParts(key, all, { ifAbsent });
+      return await putAtOnce(key, (await all.next()).value ?? new Uint8Array(0), { ifAbsent });
     } finally {
       await parts.return(undefined);
     }
@@ -57,7 +56,7 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
     return { stored, sizeBytes: bytes.length };
   }
 
-  async function putInParts(key: string, first: Uint8Array, rest: AsyncIterable<Uint8Array>, { ifAbsent }: Conditional) {
+  async function putInParts(key: string, body: AsyncIterable<Uint8Array>, { ifAbsent }: Conditional) {
     const putId = randomUUID();
     const target = { Bucket: bucket, Key: key };
     const { UploadId } = await s3(() =>
@@ -65,7 +64,7 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
     );
     const upload = { ...target, UploadId };
     try {
-      const { parts, sizeBytes } = await sendParts(upload, first, rest);
+      const { parts, sizeBytes } = await sendParts(upload, body);
       // Ceph (seen: 18.2) ignores If-None-Match here, so it is asked before; between the two another writer can win.
       if (ifAbsent && (await exists(key))) {
         await abandon(upload);
@@ -83,7 +82,7 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
     }
   }
 
-  async function sendParts(upload: MultipartUpload, first: Uint8Array, rest: AsyncIterable<Uint8Array>) {
+  async function sendParts(upload: MultipartUpload, body: AsyncIterable<Uint8Array>) {
     const parts: { PartNumber: number; ETag: string | undefined }[] = [];
     const underWay = new Set<Promise<void>>();
     let sizeBytes = 0;
@@ -102,8 +101,7 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
       if (underWay.size >= PARTS_AT_ONCE) await Promise.race(underWay);
     };
     try {
-      await send(first);
-      for await (const bytes of rest) await send(bytes);
+      for await (const bytes of body) await send(bytes);
       await Promise.all(underWay);
     } finally {
       await Promise.allSettled(underWay); // a part that arrives after the abandoning would be kept, and paid for
@@ -150,13 +148,32 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
     await answer((client, options) => client.send(new AbortMultipartUploadCommand(upload), options)).catch(() => {});
   }
 
-  return { upload };
+  /** While a part is sent, the next is gathered: its pieces, and the copy that is made of them. */
+  function memoryBytes(sizeBytes: number): number {
+    return Math.min(2 * sizeBytes, (PARTS_AT_ONCE + 1) * partSizeBytes);
+  }
+
+  return { upload, memoryBytes };
 }
 
 type MultipartUpload = { Bucket: string; Key: string; UploadId: string | undefined };
 
 function absent(ifAbsent: boolean): { IfNoneMatch?: string } {
   return ifAbsent ? { IfNoneMatch: "*" } : {};
+}
+
+/**
+ * The length of the first part (0: there is none), and all of them. Whoever held the first part itself across the sending
+ * of the others would keep it in memory until the last was sent.
+ */
+async function peek(parts: AsyncGenerator<Uint8Array, undefined>) {
+  const first = await parts.next();
+  const peeked = first.done ? [] : [first.value];
+  async function* all(): AsyncGenerator<Uint8Array, undefined> {
+    while (peeked.length > 0) yield peeked.pop()!;
+    yield* parts;
+  }
+  return { firstBytes: first.done ? 0 : first.value.length, all: all() };
 }
 
 /** The body cut into parts of one size; only the last is shorter. */
@@ -174,8 +191,9 @@ async function* partsOf(body: ObjectBody, partSizeBytes: number): AsyncGenerator
       gatheredBytes += taken.length;
       rest = rest.subarray(taken.length);
       if (gatheredBytes < partSizeBytes) continue;
-      yield Buffer.concat(gathered, gatheredBytes);
-      [gathered, gatheredBytes] = [[], 0];
+      const part = Buffer.concat(gathered, gatheredBytes);
+      [gathered, gatheredBytes] = [[], 0]; // not after the yield: until then a part may be sent
+      yield part;
     }
   }
   if (gatheredBytes > 0) yield Buffer.concat(gathered, gatheredBytes);

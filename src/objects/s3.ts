@@ -184,7 +184,7 @@ export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
     return prefix + key;
   }
 
-  return { kind: "s3", put, head, read, readWhole, remove, removeIf, list, ping, close, sweep };
+  return { kind: "s3", put, putMemoryBytes: uploads.memoryBytes, head, read, readWhole, remove, removeIf, list, ping, close, sweep };
 }
 
 /** XML 1.0 cannot carry these, and turns a carriage return into a line feed: such keys are removed one by one. */

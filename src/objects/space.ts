@@ -33,6 +33,12 @@ export function createSpace(folder: string) {
     return leftBytes <= 0;
   }
 
+  /** As it was at most a moment ago. */
+  function room(): { freeBytes: number; keptBytes: number } {
+    if (performance.now() - lookedAt > LOOK_AGAIN_MS) look();
+    return { freeBytes: leftBytes + keptBytes, keptBytes };
+  }
+
   function look(): void {
     const { bavail, blocks, bsize } = statfsSync(folder); // 2 µs; the file system is local
     keptBytes = Math.min(MOST_KEPT_BYTES, blocks * bsize * KEPT_SHARE);
@@ -40,7 +46,7 @@ export function createSpace(folder: string) {
     lookedAt = performance.now();
   }
 
-  return { take, isFull };
+  return { take, isFull, room };
 }
 
 export type Space = ReturnType<typeof createSpace>;

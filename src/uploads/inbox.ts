@@ -4,7 +4,7 @@ import { Failure } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { isDerived, newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
-import { Damaged, type ByteRange, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
+import { Damaged, knowsItsDisk, type ByteRange, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
 import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
 import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
@@ -195,6 +195,27 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
   }
 
   /**
+   * How many uploads wait, and what all that is here takes of the store: dead letters' bytes and uploads still coming in, too.
+   * A disk's index knows how much it holds, so that only large uploads are listed there, where listing small ones would read them.
+   * @param nextTurn  awaited between two pages, so that nobody waits for a long list
+   * @throws what the signal was aborted with; Unavailable
+   */
+  async function weigh(nextTurn: () => Promise<unknown>, signal: AbortSignal): Promise<{ uploads: number; bytes: number }> {
+    const index = knowsItsDisk(store) ? { ...store.usage(), smallObjectBytes: store.smallObjectBytes } : undefined;
+    let [uploads, bytes] = index ? [index.entries, index.sizeBytes] : [0, 0];
+    for await (const page of pages(index ? BLOBS : "")) {
+      for (const { key, sizeBytes } of page) {
+        if (!index) uploads += key.startsWith(MANIFESTS) ? 1 : 0;
+        else uploads -= sizeBytes > index.smallObjectBytes ? 2 : 1;
+        bytes += sizeBytes;
+      }
+      await nextTurn();
+      signal.throwIfAborted();
+    }
+    return { uploads: Math.max(0, uploads), bytes };
+  }
+
+  /**
    * Removes blobs older than `before` whose manifest was never written. A manifest that cannot be read may name any of
    * them, so none is removed until it is healed or discarded.
    * @returns how many
@@ -213,17 +234,21 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     return orphans.size;
   }
 
-  /** All objects under a prefix, listed a page at a time. */
   async function* objects(prefix: string): AsyncGenerator<ObjectInfo> {
+    for await (const page of pages(prefix)) yield* page;
+  }
+
+  /** All objects under a prefix, listed a page at a time. */
+  async function* pages(prefix: string): AsyncGenerator<ObjectInfo[]> {
     for (let after: string | undefined; ;) {
       const page = await store.list(prefix, { limit: LIST_AT_ONCE, ...(after && { after }) });
-      yield* page;
+      yield page;
       if (page.length < LIST_AT_ONCE) return;
       after = page.at(-1)!.key;
     }
   }
 
-  return { store, receive, discard, commit, replace, find, findUndamaged, findManifest, holds, open, remove, list, listOlder, sweep };
+  return { store, receive, discard, commit, replace, find, findUndamaged, findManifest, holds, open, remove, list, listOlder, weigh, sweep };
 }
 
 /** A manifest that cannot be read is nobody's promise any more. */

@@ -3,8 +3,11 @@ import { Router, type Request, type RequestHandler, type Response } from "expres
 import { accountOf } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
+import { addressOf } from "../http/client-address.ts";
 import { createFormReader } from "../http/multipart.ts";
+import type { RateLimits } from "../http/rate-limit.ts";
 import type { Accept, Receipt } from "./accept.ts";
+import type { Admission, Place } from "./admission.ts";
 import { describeAudit, type AuditReader } from "./audit.ts";
 import { describeCounts, type CountsReader } from "./counts.ts";
 import { cleanFileName } from "./file-name.ts";
@@ -14,6 +17,9 @@ import { describeStatus, type StatusReader } from "./status.ts";
 export interface DoorSettings {
   accept: Accept;
   inbox: Inbox;
+  admission: Admission;
+  /** Of uploads a minute, by "address" and by "account". */
+  rates: RateLimits;
   limitBytes: number;
 }
 
@@ -26,7 +32,7 @@ const MOST_UPLOADER_CHARACTERS = 128;
 export type Door = ReturnType<typeof createDoor>;
 
 /** The two ways in over plain HTTP. Both stream into the inbox and end in accept. */
-export function createDoor({ accept, inbox, limitBytes }: DoorSettings) {
+export function createDoor({ accept, inbox, admission, rates, limitBytes }: DoorSettings) {
   const mostFormBytes = limitBytes + FORM_OVERHEAD_BYTES;
   const readForm = createFormReader<Received>("file", mostFormBytes, {
     async receive(stream, { fileName, declaredType }) {
@@ -40,13 +46,20 @@ export function createDoor({ accept, inbox, limitBytes }: DoorSettings) {
   async function takeForm(req: Request, res: Response): Promise<Receipt> {
     if (!FORM_TYPE.test(req.headers["content-type"] ?? "")) throw new Failure("UNSUPPORTED_MEDIA_TYPE");
     const idempotencyKey = readIdempotencyKey(req);
-    welcome(req, res, mostFormBytes);
-    const { file, fields } = await readForm(req, res);
-    if (!file) throw new Failure("FILE_REQUIRED");
-    return accept.accept({
-      accountId: accountOf(res), received: file.received, fileName: file.fileName, declaredType: file.declaredType,
-      uploaderId: await orDiscard(file.received, () => readUploaderId(fields.uploader_id)), idempotencyKey,
-    });
+    const place = welcome(req, res, mostFormBytes);
+    const { form, over } = readForm(req, res);
+    try {
+      const { file, fields } = await form;
+      if (!file) throw new Failure("FILE_REQUIRED");
+      const receipt = await accept.accept({
+        accountId: accountOf(res), received: file.received, fileName: file.fileName, declaredType: file.declaredType,
+        uploaderId: await orDiscard(file.received, () => readUploaderId(fields.uploader_id)), idempotencyKey,
+      });
+      place.accepted(receipt.size);
+      return receipt;
+    } finally {
+      void over.then(place.release);
+    }
   }
 
   /** The bytes as they are, the name in the address. */
@@ -54,10 +67,27 @@ export function createDoor({ accept, inbox, limitBytes }: DoorSettings) {
     const idempotencyKey = readIdempotencyKey(req);
     const uploaderId = readUploaderId(req.query.uploader_id ?? readUtf8(req.headers["x-uploader-id"]));
     const fileName = cleanFileName(req.params.filename);
-    welcome(req, res, limitBytes);
-    const declaredType = req.headers["content-type"];
-    const received = await inbox.receive(req, declaredType);
-    return accept.accept({ accountId: accountOf(res), received, fileName, declaredType, uploaderId, idempotencyKey });
+    const place = welcome(req, res, limitBytes);
+    try {
+      const declaredType = req.headers["content-type"];
+      const received = await inbox.receive(req, declaredType);
+      const receipt = await accept.accept({ accountId: accountOf(res), received, fileName, declaredType, uploaderId, idempotencyKey });
+      place.accepted(receipt.size);
+      return receipt;
+    } finally {
+      place.release();
+    }
+  }
+
+  /** Refuses before a byte of the body is read, or tells a client that waits to go on. @throws Failure; see docs/errors.md */
+  function welcome(req: Request, res: Response, mostBytes: number): Place {
+    const header = req.headers["content-length"];
+    const sizeBytes = header === undefined ? undefined : Number(header);
+    if (sizeBytes !== undefined && sizeBytes > mostBytes) throw new Failure("FILE_TOO_LARGE");
+    const address = addressOf(req);
+    const place = rates.limited(res, { address, account: accountOf(res) }, () => admission.admit(address, sizeBytes));
+    if (req.headers.expect !== undefined && req.httpVersion !== "1.0" && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
+    return place;
   }
 
   async function orDiscard<T>(received: Received, check: () => T): Promise<T> {
@@ -110,13 +140,6 @@ export function createUploadsRouter({ door, statusOf, counts, audit }: {
     .all(allow("GET", "HEAD"));
 
   return router;
-}
-
-/** Refuses by the announced length before a byte of the body is read; tells a client that waits to go on. */
-function welcome(req: Request, res: Response, mostBytes: number): void {
-  const length = req.headers["content-length"];
-  if (length !== undefined && Number(length) > mostBytes) throw new Failure("FILE_TOO_LARGE");
-  if (req.headers.expect !== undefined && req.httpVersion !== "1.0" && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
 }
 
 function readIdempotencyKey(req: Request): string | undefined {

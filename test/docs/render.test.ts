@@ -69,6 +69,13 @@ describe("render.yaml", () => {
     }
   });
 
+  test("limits what one address may send to a site that is public", () => {
+    const web = Object.fromEntries(serviceOf("web").envVars!.map(({ key, value }) => [key, value]));
+    expect(Number(web["ADDRESS_UPLOADS_PER_MINUTE"])).toBeGreaterThan(0);
+    expect(Number(web["MAX_BACKLOG_BYTES"])).toBeGreaterThan(0);
+    expect(web["TRUST_PROXY"]).toBe("1"); // or all visitors were one address
+  });
+
   test("runs scripts and files that exist after a build", () => {
     const scripts = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).scripts;
     const commands = processes.flatMap(({ buildCommand, startCommand, preDeployCommand }) => [buildCommand, startCommand, preDeployCommand]).join("\n")

@@ -52,13 +52,41 @@ describe.concurrent("an upload on which nothing moves is given up", () => {
   });
 });
 
-describe.concurrent("a slow upload that lives is never cut", () => {
-  const EVERY_MS = 200;
-  const STEPS = 16; // 3.2 s: three times the patience for one that stands still
+/** Sends a bit of it again and again, until it is told to stop or the connection is gone. */
+function drip(connection: ReturnType<typeof connectRaw>, bytes: string | Buffer, everyMs: number) {
+  const timer = setInterval(() => void connection.send(bytes), everyMs);
+  void connection.closed.then(() => clearInterval(timer));
+  return timer;
+}
+
+describe.concurrent("an upload that brings less than UPLOAD_MIN_BYTES_PER_SECOND is given up, though it always moves", () => {
   test.each([
-    ["a small form", doors.form(STEPS), 1],
+    ["a small form", doors.form(500).head, "a"],
+    ["a large form", doors.form(50_000).head + "x".repeat(5_000), "a"],
+    ["a small body", doors.body(500).head, "a"],
+    ["a large body", doors.body(50_000).head + "x".repeat(5_000), "a"],
+    ["a body in chunks of a byte", doors.chunked().head, "1\r\na\r\n"],
+    ["trailers behind a body", `${doors.chunked().head}5\r\nhello\r\n0\r\nX-Slow: `, "a"],
+    ["one whose last byte would come before long", doors.body(40).head, "a"], // six seconds
+  ])("%s", async (_what, head, drop) => {
+    const connection = connectRaw(world.url);
+    await connection.send(head);
+    const sentAt = performance.now();
+    drip(connection, drop, 150);
+    expectRefusal(await connection.answer(), "REQUEST_TIMEOUT");
+    expect(performance.now() - sentAt).toBeGreaterThan(IDLE_MS * 0.9);
+    await connection.closed;
+  });
+});
+
+describe.concurrent("a slow upload that brings more is never cut", () => {
+  const EVERY_MS = 200;
+  const STEPS = 20; // 4 s: four times the patience
+  const STEP_BYTES = 40; // 200 bytes a second: three times the least
+  test.each([
+    ["a small form", doors.form(STEPS * STEP_BYTES), STEP_BYTES],
     ["a large form", doors.form(STEPS * 1_000), 1_000],
-    ["a small body", doors.body(STEPS), 1],
+    ["a small body", doors.body(STEPS * STEP_BYTES), STEP_BYTES],
     ["a large body", doors.body(STEPS * 1_000), 1_000],
   ])("%s", async (_what, { head, end }, stepBytes) => {
     const bytes = Buffer.alloc(STEPS * stepBytes, "drop by drop ");
@@ -74,6 +102,46 @@ describe.concurrent("a slow upload that lives is never cut", () => {
     expect([answer.status, JSON.parse(answer.text).sha256]).toEqual([202, createHash("sha256").update(bytes).digest("hex")]);
     expect(performance.now() - startedAt).toBeGreaterThan(3 * IDLE_MS);
     connection.close();
+  });
+});
+
+describe.concurrent("slowness is not held against a client", () => {
+  async function serve(app: express.Express, leastBytesPerSecond: number) {
+    const server = createHttpServer({ app, idleMs: 600, leastBytesPerSecond });
+    await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
+    return { server, connection: connectRaw(`http://127.0.0.1:${(server.address() as AddressInfo).port}`) };
+  }
+
+  test.each([
+    ["while we do not read", (req: express.Request) => void setTimeout(() => req.resume(), 2_000)],
+    ["while we have paused in the middle", (req: express.Request) => {
+      req.once("data", () => {
+        req.pause();
+        setTimeout(() => req.resume(), 2_000);
+      });
+    }],
+  ])("%s", async (_when, read) => {
+    const app = express().put("/", (req, res) => {
+      read(req);
+      req.on("end", () => void res.status(204).end());
+    });
+    const { server, connection } = await serve(app, 10_000);
+    await connection.send("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n");
+    void connection.send(Buffer.alloc(300_000));
+    expect((await connection.answer()).status).toBe(204);
+    connection.close();
+    server.close();
+  });
+
+  test("where the least rate is 0", async () => {
+    const app = express().put("/", (req, res) => void req.on("data", () => {}).on("end", () => void res.status(204).end()));
+    const { server, connection } = await serve(app, 0);
+    await connection.send("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n");
+    const dripping = drip(connection, "a", 100);
+    expect((await connection.answer()).status).toBe(204);
+    clearInterval(dripping);
+    connection.close();
+    server.close();
   });
 });
 
@@ -104,7 +172,7 @@ describe.concurrent("headers that take too long are given up", () => {
   });
 });
 
-describe.concurrent("a connection is closed without a word", () => {
+describe("a connection is closed without a word", () => {
   test("when it never says anything", async () => {
     const connection = connectRaw(world.url);
     await connection.closed;

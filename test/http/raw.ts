@@ -16,10 +16,10 @@ export interface Answer {
 
 type Bytes = string | Uint8Array;
 
-/** A connection that sends exactly what it is told, where fetch would tidy it or refuse to. */
-export function connectRaw(url: string) {
+/** A connection that sends exactly what it is told, where fetch would tidy it or refuse to. @param from  another address of this machine, such as 127.0.0.2 */
+export function connectRaw(url: string, { from }: { from?: string } = {}) {
   const { hostname, port } = new URL(url);
-  const socket: Socket = connect({ host: hostname, port: Number(port), noDelay: true });
+  const socket: Socket = connect({ host: hostname, port: Number(port), noDelay: true, ...(from && { localAddress: from }) });
   let received: Buffer = Buffer.alloc(0);
   let reset: NodeJS.ErrnoException | undefined;
   let wake = () => {}; // whoever waits for an answer
@@ -68,8 +68,8 @@ export function connectRaw(url: string) {
 }
 
 /** One request, one answer, on a connection of its own. */
-export async function ask(url: string, request: Bytes, method?: string): Promise<Answer> {
-  const connection = connectRaw(url);
+export async function ask(url: string, request: Bytes, method?: string, source: { from?: string } = {}): Promise<Answer> {
+  const connection = connectRaw(url, source);
   try {
     void connection.send(request);
     return await connection.answer(method ?? /^[A-Z]+/.exec(String(request.slice(0, 20)))?.[0]);

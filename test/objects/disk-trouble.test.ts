@@ -1,6 +1,5 @@
 import { execFile, execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtempSync, rmdirSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +7,7 @@ import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
+import { CANNOT_MOUNT, mountSmall, unmount } from "../support/small-disk.ts";
 import { all, inPieces } from "./bytes.ts";
 import { compile, holdLock, openOtherProcess, PROGRAM, putAndKill } from "./disk-process.ts";
 
@@ -161,8 +161,6 @@ describe("two processes on one store", () => {
   });
 });
 
-const CANNOT_MOUNT = canMount() ? false : "only root can mount a small file system";
-
 describe.skipIf(CANNOT_MOUNT)(`a full disk${CANNOT_MOUNT ? ` (${CANNOT_MOUNT})` : ""}`, () => {
   let path: string;
   beforeEach(async () => {
@@ -172,7 +170,7 @@ describe.skipIf(CANNOT_MOUNT)(`a full disk${CANNOT_MOUNT ? ` (${CANNOT_MOUNT})` 
   });
   afterEach(async () => {
     await Promise.all(opened.map((store) => store.close()));
-    execFileSync("umount", [path]);
+    unmount(path);
   });
 
   test.each([["small objects", 10_000], ["large objects", 300_000], ["one that is larger than the disk", 20 * MIB]])(
@@ -280,23 +278,6 @@ async function expectWhole(store: ReturnType<typeof openIn>, key: string): Promi
   const bytes = await store.readWhole(key);
   const seed = createHash("sha256").update(key).digest();
   expect(bytes && Buffer.from(bytes).equals(Buffer.alloc(Number(key.split("/")[1]), seed))).toBe(true);
-}
-
-function mountSmall(path: string): void {
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m", "tmpfs", path], { stdio: "ignore" });
-}
-
-function canMount(): boolean {
-  const path = mkdtempSync(join(tmpdir(), "connectstorm-mount-"));
-  try {
-    mountSmall(path);
-    execFileSync("umount", [path]);
-    return true;
-  } catch {
-    return false; // not root, or root in a container without the right
-  } finally {
-    rmdirSync(path);
-  }
 }
 
 function hasStrace(): boolean {

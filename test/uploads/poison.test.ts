@@ -60,7 +60,7 @@ test("an upload whose record cannot be read, and which the stream has lost, is f
   world.setClock(new Date(Date.now() + 2 * 86_400_000));
   expect(await world.reconcile()).toEqual({ requeued: 1, removed: 0, swept: 0 });
   await world.settleAll();
-  expect(await world.sql("select upload_id, code from dead_letters")).toEqual([{ upload_id: id, code: "INBOX_ENTRY_MISSING" }]);
+  expect(await world.sql("select upload_id, code from dead_letters")).toEqual([{ upload_id: id, code: "INBOX_RECORD_DAMAGED" }]);
   expect(await world.reconcile()).toEqual({ requeued: 0, removed: 0, swept: 0 });
   const { url } = world;
   expect((await fetch(`${url}/api/dead-letters/${id}`, { method: "DELETE" })).status).toBe(204);
