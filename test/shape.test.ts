@@ -15,8 +15,8 @@ const MAY_IMPORT: Record<string, string[]> = {
 /** [what, where alone it may stand] */
 const ONLY_IN: [RegExp, RegExp][] = [
   [/process\.env/, /^src\/main\//],
-  [/\.query[<(]/, /(^src\/db\/|\/queries\.ts$|^src\/main\/ready\.ts$)/],
-  [/from "\.\.\/\w+\/queries\.ts"/, /^$/],
+  [/\.query[<(]/, /(^src\/db\/|[/-]queries\.ts$|^src\/main\/ready\.ts$)/],
+  [/from "\.\.\/\w+\/(\w+-)*queries\.ts"/, /^$/],
 ];
 const BANNED_NAMES = /(^|\/)(utils?|helpers?|common|types|index)(\.|\/)|\b(manager|service)\b/;
 const MOST_LINES = 320;

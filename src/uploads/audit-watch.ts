@@ -2,7 +2,7 @@ import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
 import type { AuditReader } from "./audit.ts";
-import * as queries from "./queries.ts";
+import * as queries from "./audit-queries.ts";
 
 const LOCK = "connectstorm:audit";
 const REST_PER_READING = 10; // times as long as it took

@@ -3,8 +3,8 @@ import { within } from "../core/within.ts";
 import type { Database } from "../db/pool.ts";
 import type { Inbox } from "./inbox.ts";
 import { createInFlight, type Waiting } from "./in-flight.ts";
-import * as queries from "./queries.ts";
-import type { Outcome } from "./queries.ts";
+import * as queries from "./audit-queries.ts";
+import type { Outcome } from "./audit-queries.ts";
 import { createTallies, type Amount } from "./tally.ts";
 
 export interface Audit {

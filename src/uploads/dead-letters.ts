@@ -5,7 +5,7 @@ import type { Database } from "../db/pool.ts";
 import type { Enqueue } from "./enqueue.ts";
 import { unreadable, type Inbox, type Received } from "./inbox.ts";
 import { Manifest } from "./messages.ts";
-import * as queries from "./queries.ts";
+import * as queries from "./dead-letter-queries.ts";
 
 /** `retriable`: the inbox still has its bytes. Null: the inbox does not say right now. */
 export interface ListedDeadLetter extends queries.DeadLetter {

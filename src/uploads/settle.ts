@@ -11,6 +11,7 @@ import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
 import { ItemTrouble } from "./item-trouble.ts";
 import { readManifest, type Manifest } from "./messages.ts";
+import { selectDiscarded } from "./dead-letter-queries.ts";
 import * as queries from "./queries.ts";
 import type { SettledRow } from "./queries.ts";
 import { createStoring, objectKey } from "./store-object.ts";
@@ -112,7 +113,7 @@ export function createSettle({ db, inbox, storage, worker, stopping, log, ...sha
   /** Ids of those of the uploads that a person threw away as dead letters, in this acceptance of theirs. */
   async function discardedOf(manifests: Manifest[]): Promise<Set<string>> {
     if (manifests.length === 0) return new Set();
-    const known = await queries.selectDiscarded(db, manifests.map(({ upload_id }) => upload_id));
+    const known = await selectDiscarded(db, manifests.map(({ upload_id }) => upload_id));
     const same = (manifest: Manifest) => known.some((one) => one.uploadId === manifest.upload_id && one.eventTime.getTime() === Date.parse(manifest.event_time));
     return new Set(manifests.filter(same).map(({ upload_id }) => upload_id));
   }

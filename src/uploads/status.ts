@@ -9,7 +9,7 @@ import { createVerifier, type Verifier } from "../objects/verify.ts";
 import { inHand } from "../stream/backlog.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
-import * as queries from "./queries.ts";
+import * as queries from "./dead-letter-queries.ts";
 
 export interface UploadStatus {
   fileId: string;

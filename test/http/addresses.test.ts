@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import type { Express } from "express";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openWorld, type World } from "../support/world.ts";
@@ -37,6 +38,13 @@ function routes(): [path: string, methods: string[]][] {
   return found.map(([path, methods]) => [path, methods.includes("GET") ? [...methods, "HEAD"] : methods]);
 }
 
+/** @returns its id */
+async function insertDeadLetter(): Promise<string> {
+  const id = randomUUID().replace(/^(.{14})./, "$17");
+  await world.sql("insert into dead_letters (upload_id, attempts, code, reason, first_failed_at) values ($1, 3, 'SETTLE_FAILED', 'a test', now())", [id]);
+  return id;
+}
+
 describe("a known address", () => {
   test("refuses every other method with 405 and says in Allow which it takes", async () => {
     const known = routes();
@@ -54,7 +62,7 @@ describe("a known address", () => {
   test("answers HEAD wherever it answers GET, with the same status and headers and no body", async () => {
     for (const [path, methods] of [...routes(), ASSET]) {
       if (!methods.includes("GET")) continue;
-      const address = path.replace(":id", fileId);
+      const address = path.replace(":id", path.startsWith("/dead-letters/") ? await insertDeadLetter() : fileId);
       const [get, head] = [await send("GET", address), await send("HEAD", address, "Connection: close\r\n")];
       expect([path, head.status, head.headers["content-type"]]).toEqual([path, get.status, get.headers["content-type"]]);
       expect([path, get.status < 400]).toEqual([path, true]);

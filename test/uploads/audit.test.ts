@@ -241,7 +241,7 @@ describe("an upload that is acknowledged a second time after it was settled", ()
     const second = { ...first.manifest, accepted_by: "another", event_time: new Date(Date.now() + 1_000).toISOString() };
     await context.inbox.store.put("tallies/another", Buffer.from('{"files":1,"bytes":5}'));
     // Another worker finished in the meantime, and the id came back.
-    const inbox: typeof context.inbox = { ...context.inbox, async find(key) {
+    const inbox: typeof context.inbox = { ...context.inbox, async findUndamaged(key) {
       const found = await context.inbox.find(key);
       await context.inbox.store.put(`manifests/${id}`, encodeRecord(second, first.bytes));
       return found;

@@ -6,7 +6,7 @@ import { createSettle } from "../../src/uploads/settle.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
 import { servers } from "../support/servers.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { inboxKeys, openWorld, type World } from "../support/world.ts";
 
 let world: World;
 beforeEach(async () => {
@@ -41,7 +41,7 @@ async function somebodyWaits(): Promise<void> {
 async function nothingLeft(): Promise<void> {
   expect(await letters()).toEqual([]);
   expect(await world.sql("select upload_id from settle_attempts")).toEqual([]);
-  expect(await world.context.inbox.store.list("", { limit: 10 })).toEqual([]);
+  expect(await inboxKeys(world)).toEqual([]);
   expect(await world.redis.xlen(world.stream)).toBe(0);
 }
 

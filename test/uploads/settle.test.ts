@@ -91,7 +91,7 @@ describe("a batch that breaks off", () => {
   test.each([
     ["because storage cannot be reached", () => ({ storage: { ...world.context.storage, put: async () => { throw new Unavailable("storage"); } } })],
     ["because the database cannot be reached", () => ({ db: { ...world.context.db, query: async () => { throw new Unavailable("postgres"); } } })],
-    ["because the inbox cannot be reached", () => ({ inbox: { ...world.context.inbox, find: async () => { throw new Unavailable("inbox"); } } })],
+    ["because the inbox cannot be reached", () => ({ inbox: { ...world.context.inbox, findUndamaged: async () => { throw new Unavailable("inbox"); } } })],
     ["after the commit and before the inbox entry is removed", () => ({ inbox: { ...world.context.inbox, remove: async () => { throw new Error("crash"); } } })],
   ])("%s spends no attempt and is settled once when it comes again", async (_why, change) => {
     const ids = [await put("a.txt", "a"), await put("large.bin", large)];
