@@ -48,6 +48,7 @@ export function unreadable(uploadId: string): Settled {
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
 const LIST_AT_ONCE = 1_000;
+const MOST_SKEW_MS = 1_000; // between clocks that are kept in step
 const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 
@@ -181,10 +182,16 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     if (blobs.length > 0) await store.remove(blobs);
   }
 
-  /** Ids of uploads that wait since before `before`, a page at a time. @returns `next` to go on with, if there may be more */
-  async function listOlder(before: Date, limit: number, after?: string): Promise<{ ids: string[]; next: string | undefined }> {
+  /**
+   * Ids of uploads that wait for longer than `ageMs`, a page at a time. One from the future was written by a machine whose
+   * clock is ahead of ours: how long it waits cannot be told, so it counts as old, or it would wait until we are there.
+   * @returns `next` to go on with, if there may be more
+   */
+  async function listOlder(ageMs: number, limit: number, after?: string): Promise<{ ids: string[]; next: string | undefined }> {
     const { waiting, next } = await list(limit, after);
-    return { ids: waiting.filter(({ modifiedAt }) => modifiedAt < before).map(({ id }) => id), next };
+    const now = clock.now().getTime();
+    const isOld = (at: number) => at < now - ageMs || at > now + MOST_SKEW_MS;
+    return { ids: waiting.filter(({ modifiedAt }) => isOld(modifiedAt.getTime())).map(({ id }) => id), next };
   }
 
   /** All uploads that wait, a page at a time, by id. @returns `next` to go on with, if there may be more */

@@ -1,4 +1,4 @@
-import { CreateBucketCommand, DeleteBucketCommand, DeleteObjectsCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import { CreateBucketCommand, DeleteBucketCommand, DeleteObjectsCommand, ListMultipartUploadsCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
 import pg from "pg";
 import { servers } from "./servers.ts";
 
@@ -26,6 +26,11 @@ export async function createBucket(name: string) {
   }
   return {
     name, client, list,
+    /** Keys of multipart uploads that were begun and neither completed nor aborted. */
+    async unfinished(): Promise<string[]> {
+      const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: name }));
+      return Uploads.map(({ Key }) => Key!);
+    },
     settings: {
       S3_BUCKET: name, S3_ENDPOINT: endpoint, S3_REGION: region, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey,
       S3_FORCE_PATH_STYLE: "true",

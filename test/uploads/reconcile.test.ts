@@ -3,7 +3,7 @@ import { openWorld, type World } from "../support/world.ts";
 
 let world: World;
 beforeEach(async () => {
-  world = await openWorld({ SMALL_OBJECT_BYTES: "1024" });
+  world = await openWorld({ SMALL_OBJECT_BYTES: "1024", RECONCILE_AGE_SECONDS: "30" });
 });
 afterEach(() => world.close());
 
@@ -32,8 +32,14 @@ test("what still waits in the stream, or is in a worker's hands, is not queued t
 test("a young upload is left alone", async () => {
   await world.put("a.txt", "a");
   await world.redis.del(world.stream);
-  world.setClock(new Date(Date.now() - MINUTE_MS));
   expect(await world.reconcile()).toMatchObject({ requeued: 0 });
+});
+
+test("what a machine wrote whose clock is an hour ahead does not wait for an hour", async () => {
+  await world.put("a.txt", "a");
+  await world.redis.del(world.stream);
+  world.setClock(new Date(Date.now() - 60 * MINUTE_MS));
+  expect(await world.reconcile()).toMatchObject({ requeued: 1 });
 });
 
 test("an inbox entry whose row is committed is removed", async () => {
