@@ -216,18 +216,18 @@ export function* removeSettled(world: World, manifests: Manifest[]): Steps<void>
 
 function* spendAttempt(world: World, entry: Entry, manifest: Manifest | undefined, code: string, again: Set<number>): Steps<void> {
   const isFile = (sha: Sha | undefined) => world.protocol.attemptsOfOpenOnly && sha !== undefined && world.files.get(entry.key) === sha;
+  yield "attempt-counted"; // within the transaction: whoever dies here has counted nothing
   const attempts = yield* world.call("postgres", () => {
     if (isFile(manifest?.sha)) return undefined;
-    world.attempts.set(entry.key, (world.attempts.get(entry.key) ?? 0) + 1);
-    return world.attempts.get(entry.key)!;
-  });
-  if (attempts === undefined) return;
-  yield "attempt-counted";
-  if (attempts < MOST_ATTEMPTS || !world.protocol.attemptsLimited) return void again.add(entry.id);
-  yield* world.call("postgres", () => {
-    if (!world.attempts.delete(entry.key)) return;
+    const counted = (world.attempts.get(entry.key) ?? 0) + 1;
+    world.attempts.set(entry.key, counted);
+    if (counted < MOST_ATTEMPTS || !world.protocol.attemptsLimited) return counted;
+    world.attempts.delete(entry.key);
     world.dead.set(entry.key, { code });
     if (!world.protocol.deadLettersKeepBytes) world.inbox.manifests.delete(entry.key);
+    return counted;
   });
+  if (attempts === undefined) return;
+  if (attempts < MOST_ATTEMPTS || !world.protocol.attemptsLimited) return void again.add(entry.id);
   yield "dead-letter-written";
 }

@@ -1,0 +1,61 @@
+/**
+ * `npm run guards [-- text]`: switches each guard of test/faults/guards.mjs off (those whose sentence has the text), in a copy
+ * of the tree, and sees that the test named for it fails. What no test misses is either no guard or has no test.
+ */
+import { spawn } from "node:child_process";
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { GUARDS } from "../test/faults/guards.mjs";
+import { prepare, root } from "./bootstrap.mjs";
+
+const COPIED = ["src", "test", "sql", "scripts", "docs", "views", "public", "files", "bench", "package.json", "README.md", ".env.example", "render.yaml",
+  "tsconfig.json", "tsconfig.scripts.json", "tsconfig.check.json", "vitest.config.ts"];
+
+const wanted = process.argv[2] ?? "";
+await prepare(["src", "scripts"]);
+const { startTestServers } = await import("../dist/scripts/test-servers.js");
+const servers = await startTestServers(root, (line) => console.log(line));
+const folder = await mkdtemp(join(tmpdir(), "connectstorm-guards-"));
+let unmissed = 0;
+try {
+  for (const name of COPIED) await cp(join(root, name), join(folder, name), { recursive: true });
+  await symlink(join(root, "node_modules"), join(folder, "node_modules"));
+  for (const guard of GUARDS.filter((one) => one.guard.includes(wanted))) unmissed += (await isMissed(guard)) ? 0 : 1;
+} finally {
+  await rm(folder, { recursive: true, force: true });
+  await servers.stop();
+}
+console.log(unmissed === 0 ? "\nEvery guard is missed by its test." : `\n${unmissed} guards are not missed.`);
+process.exitCode = unmissed === 0 ? 0 : 1;
+
+async function isMissed({ guard, file, from, to, then, also, test: [testFile, testName] }) {
+  const changes = [{ file, from, to }, ...(then ? [{ file, ...then }] : []), ...(also ? [also] : [])];
+  const before = new Map();
+  for (const change of changes) {
+    const text = await readFile(join(folder, change.file), "utf8");
+    if (!before.has(change.file)) before.set(change.file, text);
+    if (text.split(change.from).length !== 2) throw new Error(`${guard}: what is to be changed is not in ${change.file}, or more than once`);
+    await writeFile(join(folder, change.file), text.replace(change.from, () => change.to));
+  }
+  try {
+    const built = await run("node_modules/typescript/bin/tsc", ["-p", "tsconfig.json", "--noUnusedLocals", "false", "--noUnusedParameters", "false"]);
+    if (built.code !== 0) throw new Error(`${guard}: without it the code does not compile\n${built.output}`);
+    const tested = await run("node_modules/vitest/vitest.mjs", ["run", testFile, ...(testName ? ["-t", testName] : [])]);
+    const [, failed] = /Tests\s+(\d+) failed/.exec(tested.output) ?? [];
+    const names = [...tested.output.matchAll(/^ FAIL .*? > (.*)$/gm)].map(([, name]) => name);
+    console.log(`${failed ? "✔ missed    " : "✘ NOT MISSED"} ${guard}\n             ${testFile}: ${names[0] ?? (failed ? "" : tested.output.slice(-600))}`);
+    return failed !== undefined;
+  } finally {
+    for (const [name, text] of before) await writeFile(join(folder, name), text);
+  }
+}
+
+function run(program, args) {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [program, ...args], { cwd: folder, env: { ...process.env, ...servers.env, NO_COLOR: "1" }, stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
+    child.once("close", (code) => resolve({ code, output }));
+  });
+}

@@ -1,0 +1,139 @@
+/**
+ * What keeps the promise, each with the test that fails without it. `npm run guards` switches them off, one at a time, in a
+ * copy of the tree, and sees that test fail; docs/reliability.md has the table.
+ * file, from, to: the guard, switched off. test: file and name of the test that has to fail.
+ */
+export const GUARDS = [
+  {
+    guard: "The reconciler queues again what the stream lost", file: "src/uploads/reconcile.ts",
+    from: "      await appendAll(redis, stream, lost.map(", to: "      if (lost.length < 0) await appendAll(redis, stream, lost.map(",
+    test: ["test/faults/kill-sweeps.test.ts", "at inbox-listed"],
+  },
+  {
+    guard: "Rows are committed before the upload leaves the inbox", file: "src/uploads/settle.ts",
+    from: "      fresh = await queries.insertSettled(", to: "      await inbox.remove(items.map(({ manifest }) => manifest));\n      fresh = await queries.insertSettled(",
+    test: ["test/faults/kill-sweeps.test.ts", "at manifests-removed, the 1. time"],
+  },
+  {
+    guard: "A manifest is created only if there is none", file: "src/uploads/inbox.ts",
+    from: "encodeRecord(wanted, received.bytes), { ifAbsent: true });", to: "encodeRecord(wanted, received.bytes), {});",
+    test: ["test/uploads/protocol.test.ts", "Idempotency-Key"],
+  },
+  {
+    guard: "The primary key of files decides who is new", file: "src/uploads/queries.ts",
+    from: "       on conflict (id) do nothing\n       returning id, owner_id", to: "       returning id, owner_id",
+    also: { file: "sql/002_files.sql", from: "  id uuid primary key,", to: "  id uuid," },
+    test: ["test/uploads/settle.test.ts", "delivered to two workers at once"],
+  },
+  {
+    guard: "LMDB flushes before an upload is promised", file: "src/objects/records.ts",
+    from: "    overlappingSync: false,", to: "    overlappingSync: false,\n    noSync: true,",
+    test: ["test/faults/disk.test.ts", "gets no 202 for small uploads"],
+  },
+  {
+    guard: "Bytes are held against their hash before they are stored", file: "src/uploads/store-object.ts",
+    from: "  if (measure.sha256() !== sha256) throw damaged();", to: "",
+    test: ["test/faults/kill-sweeps.test.ts", "at dead-letter-written"],
+  },
+  {
+    guard: "An object that is there already is read before it is believed", file: "src/uploads/store-object.ts",
+    from: "    if (stored || (!known && (await verifier.verify(expected)).good)) return;", to: "    if (stored || !known) return;",
+    test: ["test/files/damage.test.ts", ""],
+  },
+  {
+    guard: "A download is held against its hash", file: "src/objects/checked-stream.ts",
+    from: "  if (found !== sha256) throw new Damaged", to: "  if (found.length < 0) throw new Damaged",
+    test: ["test/files/damage.test.ts", ""],
+  },
+  {
+    guard: "An infrastructure error spends no attempt", file: "src/uploads/settle.ts",
+    from: "  if (error instanceof Unavailable) throw error;\n  if (error instanceof ItemTrouble)", to: "  if (error instanceof ItemTrouble)",
+    test: ["test/uploads/settle.test.ts", "because storage cannot be reached"],
+  },
+  {
+    guard: "A row at fault stands alone", file: "src/uploads/settle.ts",
+    from: "      if (items.length === 1) return spendAttempt(", to: "      for (const item of items.slice(1)) await spendAttempt(item.entry, item, toTrouble(error), again);\n      if (items.length > 0) return spendAttempt(",
+    test: ["test/uploads/poison.test.ts", ""],
+  },
+  {
+    guard: "Counting the third attempt and writing the dead letter are one", file: "src/uploads/settle.ts",
+    from: "    const attempts = await db.transaction(async (tx) => {", to: "    const attempts = await (async (tx: typeof db) => {",
+    then: { from: "      return counted;\n    });", to: "      return counted;\n    })(db);" },
+    test: ["test/faults/kill-sweeps.test.ts", "at attempt-counted, the 3. time"],
+  },
+  {
+    guard: "What a dead worker left is claimed", file: "src/stream/consumer.ts",
+    from: "      const abandoned = await claimAbandoned();", to: "      const abandoned: Entry[] = claimIdleMs < 0 ? await claimAbandoned() : [];",
+    test: ["test/stream/consumer.test.ts", ""],
+  },
+  {
+    guard: "A slow batch is kept from being claimed", file: "src/stream/consumer.ts",
+    from: "setInterval(() => void touch(entries), claimIdleMs / 3)", to: "setInterval(() => claimIdleMs < 0 && void touch(entries), claimIdleMs / 3)",
+    test: ["test/stream/consumer.test.ts", ""],
+  },
+  {
+    guard: "The group is made again after FLUSHALL", file: "src/stream/consumer.ts",
+    from: "/^(NOGROUP|UNBLOCKED|ERR no such key)/.test(error.message)", to: "/^nothing/.test(error.message)",
+    test: ["test/faults/redis.test.ts", "FLUSHALL"],
+  },
+  {
+    guard: "Commands are not queued while Redis is away", file: "src/stream/redis.ts",
+    from: "    enableOfflineQueue: false,\n    enableAutoPipelining", to: "    enableOfflineQueue: true,\n    enableAutoPipelining",
+    test: ["test/faults/redis.test.ts", "Redis down"],
+  },
+  {
+    guard: "An evicting Redis is refused", file: "src/stream/eviction.ts",
+    from: "    if (policy) throw new Error(refusalOf(policy));", to: "    if (policy === \"\") throw new Error(refusalOf(policy));",
+    test: ["test/main/eviction.test.ts", ""],
+  },
+  {
+    guard: "An inbox entry goes only as long as it is the one that was settled", file: "src/uploads/inbox.ts",
+    from: "(record) => isOf(settled, readRecord(record)?.manifest)", to: "() => true",
+    test: ["test/uploads/settle-races.test.ts", ""],
+  },
+  {
+    guard: "An upload from the future counts as old", file: "src/uploads/inbox.ts",
+    from: "at < now - ageMs || at > now + MOST_SKEW_MS", to: "at < now - ageMs || at > now + MOST_SKEW_MS * 1e9",
+    test: ["test/faults/clock.test.ts", "the worker an hour behind"],
+  },
+  {
+    guard: "Places are limited", file: "src/uploads/admission.ts",
+    from: "    if (!fits(needsBytes, all, most)) throw", to: "    if (needsBytes < 0) throw",
+    test: ["test/uploads/admission.test.ts", ""],
+  },
+  {
+    guard: "A backlog that is too long closes the door", file: "src/uploads/admission.ts",
+    from: "    backlog.assertRoom(all.uploads);", to: "",
+    test: ["test/uploads/admission.test.ts", ""],
+  },
+  {
+    guard: "The door closes before the disk is full", file: "src/uploads/admission.ts",
+    from: "    if (lacking <= 0) return;", to: "    if (lacking < Infinity) return;",
+    test: ["test/uploads/admission.test.ts", ""],
+  },
+  {
+    guard: "Uploads a minute are limited", file: "src/http/rate-limit.ts",
+    from: "    if (waitMs > 0) throw", to: "    if (waitMs > 1e9) throw",
+    test: ["test/http/rate-limit.test.ts", ""],
+  },
+  {
+    guard: "A body that drips is given up", file: "src/http/server.ts",
+    from: "  keepMinimumRate(server, {", to: "  if (idleMs < 0) keepMinimumRate(server, {",
+    test: ["test/http/patience.test.ts", ""],
+  },
+  {
+    guard: "What killed processes left in a bucket is swept", file: "src/objects/s3-sweep.ts",
+    from: "    let aborted = 0;", to: "    let aborted = 0;\n    if (before) return aborted;",
+    test: ["test/objects/s3-sweep.test.ts", ""],
+  },
+  {
+    guard: "The audit counts acknowledgements by themselves", file: "src/uploads/accept.ts",
+    from: "    tally.add(manifest.size_bytes);\n    return receiptOf", to: "    return receiptOf",
+    test: ["test/uploads/audit.test.ts", "a loss is an alarm"],
+  },
+  {
+    guard: "Pages of other sites cannot press our buttons", file: "src/http/same-origin.ts",
+    from: "  if (!ours) throw", to: "  if (!ours && req.method === \"NONE\") throw",
+    test: ["test/http/same-origin.test.ts", ""],
+  },
+];
