@@ -1,0 +1,13 @@
+interface Change {
+  file: string;
+  from: string;
+  to: string;
+}
+
+export const GUARDS: readonly (Change & {
+  guard: string;
+  then?: { from: string; to: string };
+  also?: Change;
+  /** File, and a part of the test's name. */
+  test: [file: string, name: string];
+})[];
