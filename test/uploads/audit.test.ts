@@ -273,6 +273,9 @@ describe("a loss is an alarm", () => {
     const page = await (await fetch(`${world.url}/dashboard`)).text();
     expect(page).toMatch(/id="audit" data-level="bad"/);
     expect(page).not.toMatch(/<p data-well>/);
+
+    expect((await fetch(`${world.url}/api/dead-letters/${id}`, { method: "DELETE" })).status).toBe(204); // somebody saw it, and writes it off
+    expect(await figures()).toEqual({ acknowledged: [2, 4 + bytes.length], stored: [1, 4], discarded: [1, bytes.length] });
   });
 
   test("when one web process lost what another accepted", async () => {
