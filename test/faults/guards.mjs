@@ -33,7 +33,7 @@ export const GUARDS = [
   {
     guard: "Bytes are held against their hash before they are stored", file: "src/uploads/store-object.ts",
     from: "  if (measure.sha256() !== sha256) throw damaged();", to: "",
-    test: ["test/faults/kill-sweeps.test.ts", "at dead-letter-written"],
+    test: ["test/uploads/healing.test.ts", "large upload's"],
   },
   {
     guard: "An object that is there already is read before it is believed", file: "src/uploads/store-object.ts",
