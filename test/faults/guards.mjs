@@ -79,7 +79,7 @@ export const GUARDS = [
   {
     guard: "Commands are not queued while Redis is away", file: "src/stream/redis.ts",
     from: "    enableOfflineQueue: false,\n    enableAutoPipelining", to: "    enableOfflineQueue: true,\n    enableAutoPipelining",
-    test: ["test/faults/redis.test.ts", "Redis down"],
+    test: ["test/faults/redis-memory.test.ts", "down"],
   },
   {
     guard: "An evicting Redis is refused", file: "src/stream/eviction.ts",

@@ -38,10 +38,13 @@ export async function judge(hub: Hub, { crowds, deadLetters = [], withinMs = 45_
   const unknown = all.reduce((sum, crowd) => sum + crowd.unknown(), 0);
   const wrong: string[] = crowds.flatMap((crowd) => crowd.refusals());
 
-  const look = async () => [...(await findLeft(hub, promised, deadLetters)), ...(orphansLater ? [] : await findOrphans(hub, deadLetters))];
+  const look = async () => {
+    const waiting = await findLeft(hub, promised, deadLetters);
+    return waiting.length > 0 || orphansLater ? waiting : findOrphans(hub, deadLetters);
+  };
   let left = await look();
   while (left.length > 0 && Date.now() - startedAt < withinMs) {
-    await pause(100);
+    await pause(POLL_MS);
     left = await look();
   }
   wrong.push(...left);
@@ -63,6 +66,7 @@ export async function judge(hub: Hub, { crowds, deadLetters = [], withinMs = 45_
   return { acknowledged: promised.size, lost: lost.length, doubled: doubled.length, settledAfterSeconds };
 }
 
+const POLL_MS = 100;
 const crowdsOf = new WeakMap<Hub, Crowd[]>();
 
 /** A system that is judged again has the uploads of all its crowds, not of the last one only. */
@@ -86,6 +90,7 @@ async function findLeft(hub: Hub, promised: ReadonlyMap<string, Acknowledgement>
     if (length > 0) left.push(`${length} entries in the stream`);
     const pending = await hub.redis.xpending(hub.stream, "settlers").catch(() => [0]) as [number];
     if (pending[0] > 0) left.push(`${pending[0]} pending entries`);
+    if (left.length > 0) return left; // what follows reads all that waits: not while there is much of it
     const manifests = (await hub.inboxKeys()).filter((key) => key.startsWith("manifests/") && !deadLetters.includes(key.slice("manifests/".length)));
     if (manifests.length > 0) left.push(`${manifests.length} manifests in the inbox`);
     left.push(...(await askAudit(hub)));

@@ -21,7 +21,7 @@ const MOST_MEMORY_MIB = 256;
 const LONGEST_OUTAGE_MS = 300_000;
 
 /** Mostly small, as devices send them; some are files of their own. */
-const SIZES = [1, 900, 900, 900, 4_000, 4_000, 30_000, 60_000, 300_000, 900_000];
+const SIZES = [1, 900, 900, 900, 900, 900, 4_000, 4_000, 4_000, 4_000, 10_000, 30_000, 60_000, 300_000];
 
 interface Plan {
   name: string;
