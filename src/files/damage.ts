@@ -37,7 +37,7 @@ export function createDamage({ db, verifier, name, log, filesAtOnce = 50_000 }: 
   /** Reads the object again and brings the records in line. @returns undefined when another process is about it; @throws Unavailable */
   function check(expected: Expected, foundBy: FoundBy): Promise<Verdict | undefined> {
     return inTurn(() => locked(expected, async () => {
-      const verdict = await verifier.verify(expected, { fresh: true });
+      const verdict = await verifier.verify(expected);
       if (verdict.good) await recordRepaired(expected, foundBy);
       else await recordDamaged(expected, verdict, foundBy);
       return verdict;
@@ -65,7 +65,7 @@ export function createDamage({ db, verifier, name, log, filesAtOnce = 50_000 }: 
     return inTurn(async () => {
       for (let waits = 0; waits < MOST_WAITS; waits++) {
         const done = await locked(expected, async () => {
-          const verdict = await verifier.verify(expected, { fresh: true });
+          const verdict = await verifier.verify(expected);
           if (!verdict.good) {
             await recordDamaged(expected, verdict, "settle");
             await replace();

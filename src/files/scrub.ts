@@ -89,7 +89,7 @@ export function createScrub({ db, verifier, damage, bytesPerSecond, stopping, cl
   async function read(object: ObjectRow, damaged: boolean, state: ScrubState): Promise<void> {
     await pace(Math.max(0, LEAST_BYTES - object.sizeBytes));
     // What is known to be damaged is looked at by checkKnownDamage.
-    const rotten = damaged || (!(await verifier.verify(object, { pace })).good && (await damage.check(object, "scrub"))?.good === false);
+    const rotten = damaged || (!(await verifier.verify(object, { lately: true, pace })).good && (await damage.check(object, "scrub"))?.good === false);
     state.objects++;
     state.sizeBytes += object.sizeBytes;
     if (rotten) state.damaged++;

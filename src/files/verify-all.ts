@@ -46,7 +46,7 @@ export async function verifyAll(
     const known = found.damaged.get(key);
     if (known) return void known.files.push(...ids);
     const expected = { key, sizeBytes, sha256 };
-    let verdict = await verifier.verify(expected);
+    let verdict = await verifier.verify(expected, { lately: true });
     // Another process that is about it has not always recorded it by now; what was read here stands all the same.
     if (!verdict.good || files.some(({ damaged }) => damaged)) verdict = (await damage.check(expected, "verify")) ?? verdict;
     if (!verdict.good) found.damaged.set(key, { reason: `${verdict.problem}: ${verdict.reason}`, files: ids });

@@ -2,6 +2,7 @@ import { repeat, type Job } from "../core/repeat.ts";
 import { openTimeSeries, type TimeSeries } from "../db/time-series.ts";
 import { createScrub } from "../files/scrub.ts";
 import { sweeps } from "../objects/object-store.ts";
+import { createVerifier } from "../objects/verify.ts";
 import { createConsumer } from "../stream/consumer.ts";
 import { closeRedis, openBlockingRedis, whenReady } from "../stream/redis.ts";
 import { UPLOADS_GROUP } from "../uploads/messages.ts";
@@ -56,7 +57,7 @@ export async function openWorkload(context: Context): Promise<Running> {
     ...(config.SCRUB_BYTES_PER_SECOND === 0 ? [] : [{
       name: "scrub",
       everyMs: SCRUB_EVERY_MS,
-      runOnce: createScrub({ db, verifier, damage, bytesPerSecond: config.SCRUB_BYTES_PER_SECOND, stopping: stop.signal, clock, log }).runOnce,
+      runOnce: createScrub({ db, verifier: createVerifier({ store: storage }), damage, bytesPerSecond: config.SCRUB_BYTES_PER_SECOND, stopping: stop.signal, clock, log }).runOnce,
     }]),
     ...[inbox.store, storage].filter(sweeps).map((store) => (
       { name: "sweep", everyMs: Math.min(SWEEP_EVERY_MS, orphanAgeMs), runOnce: () => store.sweep(orphanAgeMs) }

@@ -12,7 +12,14 @@ export const WHOLE_BYTES = 256 * 1024;
  * @throws Damaged, before the first byte if that tells; else it is the stream's error
  */
 export async function checkedStream(source: Readable, expected: { sizeBytes: number; sha256: string }): Promise<Readable> {
-  const chunks = checkedChunks(source, expected);
+  return readableOf(checkedChunks(source, expected), source);
+}
+
+/**
+ * A stream of chunks that are checked on their way from `source`.
+ * @throws what the first of them throws; what comes later is the stream's error
+ */
+export async function readableOf(chunks: AsyncGenerator<Uint8Array, undefined>, source: Readable): Promise<Readable> {
   let first: Promise<IteratorResult<Uint8Array>> | undefined = Promise.resolve(await chunks.next());
   return new Readable({
     highWaterMark: 1, // the source reads ahead, and one chunk is held back: that is enough in memory

@@ -80,13 +80,13 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
 
   /**
    * The same key and the same bytes: the first upload's receipt again. The same key and other bytes: refused. Where the
-   * first bytes were damaged or lost since, these take their place.
+   * first bytes were damaged or lost since, in the inbox or in storage, these take their place.
    */
   async function acceptUnderKey(upload: Upload, key: string): Promise<Receipt> {
     const id = derivedId(secret, upload.accountId, key);
     const { stored, dead } = await within(DATABASE_BUDGET_MS, "postgres", queries.selectKnown(db, upload.accountId, id)).catch(orWhenUnavailable(UNKNOWN));
-    if (stored) {
-      replay(stored.sha256, upload);
+    if (stored) replay(stored.sha256, upload);
+    if (stored && !stored.damaged) { // else these bytes are good, and take the place of what rotted when they are settled
       await inbox.discard(upload.received);
       return receiptOf({ upload_id: id, filename: stored.name, size_bytes: stored.sizeBytes, sha256: stored.sha256 }, stored.streamId);
     }

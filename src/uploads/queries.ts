@@ -66,17 +66,27 @@ export async function selectSettledHashes(db: Db, ids: readonly string[]): Promi
 
 /** What is known of an upload whose id was derived from its key. */
 export interface KnownUpload {
-  stored: { name: string; sizeBytes: number; sha256: string; streamId: string | null } | undefined;
+  /** damaged: what is in storage is known not to be its bytes any more. */
+  stored: { name: string; sizeBytes: number; sha256: string; streamId: string | null; damaged: boolean } | undefined;
   dead: boolean;
 }
 
 export async function selectKnown(db: Db, ownerId: string, id: string): Promise<KnownUpload> {
   const { rows } = await db.query<NonNullable<KnownUpload["stored"]> & { dead: boolean }>(
-    `select false as dead, name, size_bytes as "sizeBytes", encode(sha256, 'hex') as sha256, stream_id as "streamId"
+    `select false as dead, name, size_bytes as "sizeBytes", encode(sha256, 'hex') as sha256, stream_id as "streamId",
+            exists (select from damaged_objects where damaged_objects.storage_key = files.storage_key) as damaged
      from files where id = $1 and owner_id = $2
-     union all select true, null, null, null, null from dead_letters where upload_id = $1 and (owner_id = $2 or owner_id is null)`,
+     union all select true, null, null, null, null, null from dead_letters where upload_id = $1 and (owner_id = $2 or owner_id is null)`,
     [id, ownerId]);
   return { stored: rows.find((row) => !row.dead), dead: rows.some((row) => row.dead) };
+}
+
+/** The hashes (hexadecimal) of those ids that are files, but for those whose object is known to be damaged: their inbox entries may hold the good bytes. */
+export async function selectSoundHashes(db: Db, ids: readonly string[]): Promise<Map<string, string>> {
+  const { rows } = await db.query<{ id: string; sha256: string }>(
+    `select id, encode(sha256, 'hex') as sha256 from files where id = any($1::uuid[])
+       and not exists (select from damaged_objects where damaged_objects.storage_key = files.storage_key)`, [ids]);
+  return new Map(rows.map(({ id, sha256 }) => [id, sha256]));
 }
 
 /** Those of the ids whose story is over: a file, or a dead letter. */

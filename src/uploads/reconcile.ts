@@ -83,10 +83,10 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
   /** Only what has the hash that was settled: other bytes under the same id are for the worker to judge. What cannot be read can go. */
   async function removeSettled(ids: string[]): Promise<Set<string>> {
     if (ids.length === 0) return new Set();
-    const hashes = await queries.selectSettledHashes(db, ids);
+    const hashes = await queries.selectSoundHashes(db, ids);
     const removed = new Set<string>();
     for await (const some of records(ids)) {
-      const same = some.filter(({ id, manifest }) => !manifest || hashes.get(id) === manifest.sha256);
+      const same = some.filter(({ id, manifest }) => (manifest ? hashes.get(id) === manifest.sha256 : hashes.has(id)));
       await queries.insertRepeats(db, same.flatMap(({ id, manifest }) => (manifest && isDerived(id) ? [manifest] : [])));
       await inbox.remove(same.map(({ id, manifest }) => manifest ?? unreadable(id)));
       for (const { id } of same) removed.add(id);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { createScrub } from "../../src/files/scrub.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
+import { createVerifier } from "../../src/objects/verify.ts";
 import { objectKey } from "../../src/uploads/store-object.ts";
 import { fetch } from "../support/fetch.ts";
 import type { World } from "../support/world.ts";
@@ -61,8 +62,8 @@ export async function download(world: World, id: string, headers: Record<string,
 }
 
 export function scrubOf(world: World, { bytesPerSecond = 1e9, stopping = new AbortController().signal, clock = { now: () => new Date() } } = {}) {
-  const { db, verifier, damage, log } = world.context;
-  return createScrub({ db, verifier, damage, bytesPerSecond, stopping, clock, log });
+  const { db, storage, damage, log } = world.context;
+  return createScrub({ db, verifier: createVerifier({ store: storage }), damage, bytesPerSecond, stopping, clock, log });
 }
 
 /** The ledger's rows of these files, in short, and sorted. */

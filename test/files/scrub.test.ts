@@ -51,7 +51,7 @@ describe("the scrub", () => {
   test("records nothing while storage cannot be reached, and finds everything well when it is back", async () => {
     await store(3);
     const away = async () => { throw new Unavailable("storage"); };
-    const verifier = createVerifier({ store: { ...world.context.storage, head: away, ping: away } });
+    const verifier = createVerifier({ store: { ...world.context.storage, head: away, read: away, readWhole: away, ping: away } });
     const { db, log } = world.context;
     const damage = createDamage({ db, verifier, name: "test", log });
     const scrub = createScrub({ db, verifier, damage, bytesPerSecond: 1e9, stopping: new AbortController().signal, clock: { now: () => new Date() }, log });
