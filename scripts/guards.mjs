@@ -29,8 +29,8 @@ try {
 console.log(unmissed === 0 ? "\nEvery guard is missed by its test." : `\n${unmissed} guards are not missed.`);
 process.exitCode = unmissed === 0 ? 0 : 1;
 
-async function isMissed({ guard, file, from, to, then, also, test: [testFile, testName] }) {
-  const changes = [{ file, from, to }, ...(then ? [{ file, ...then }] : []), ...(also ? [also] : [])];
+async function isMissed({ guard, file, from, to, also, test: [testFile, testName] }) {
+  const changes = [{ file, from, to }, ...(also ? [also] : [])];
   const before = new Map();
   for (const change of changes) {
     const text = await readFile(join(folder, change.file), "utf8");

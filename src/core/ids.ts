@@ -49,6 +49,11 @@ export function isId(text: string): boolean {
   return ID_PATTERN.test(text);
 }
 
+/** When an id of version 7 was made, milliseconds since 1970, by its maker's clock; undefined for a derived one. */
+export function timeOf(id: string): number | undefined {
+  return isDerived(id) ? undefined : Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
+}
+
 /** True for what derivedId made. */
 export function isDerived(id: string): boolean {
   return id[14] === "8";

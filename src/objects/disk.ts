@@ -6,7 +6,7 @@ import { Unavailable, type Dependency } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { FILE_BUFFER_BYTES, openLargeFiles } from "./large.ts";
 import {
-  checkKey, clip, Damaged, type AdoptsObjects, type KnowsItsDisk, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps,
+  checkKey, clip, Damaged, type AdoptsObjects, type KnowsItsDisk, type ListsKeys, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps,
 } from "./object-store.ts";
 import { openRecords, Unanswered, type ObjectRecord } from "./records.ts";
 import { createSpace } from "./space.ts";
@@ -30,7 +30,7 @@ export interface DiskSettings {
  * large one. The record in the index is the commit point: a file without one is not an object.
  * @throws Unavailable when the folder cannot be used
  */
-export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjects & KnowsItsDisk & Sweeps {
+export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjects & KnowsItsDisk & ListsKeys & Sweeps {
   const { folder, dependency, smallObjectBytes, answerWithinMs = 30_000 } = settings;
   const space = createSpace(folder);
   const trouble = createTrouble(dependency, space);
@@ -125,6 +125,10 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     return disk(async () => records.list(prefix, { after, limit }));
   }
 
+  async function listKeys(prefix: string, { after, limit }: { after?: string; limit: number }) {
+    return disk(async () => records.listKeys(prefix, { after, limit }));
+  }
+
   async function adopt(key: string, source: ObjectStore, sourceKey: string, options: PutOptions = {}) {
     checkKey(key);
     const path = await pathIn(source, sourceKey);
@@ -195,7 +199,7 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
 
   const store = {
     kind: "disk" as const, smallObjectBytes,
-    put, putMemoryBytes, head, read, readWhole, remove, removeIf, list, ping, close, adopt, sweep, room, usage,
+    put, putMemoryBytes, head, read, readWhole, remove, removeIf, list, listKeys, ping, close, adopt, sweep, room, usage,
   };
   filesOf.set(store, pathOf);
   return store;

@@ -104,6 +104,16 @@ export function adopts(store: ObjectStore): store is ObjectStore & AdoptsObjects
   return "adopt" in store;
 }
 
+/** What a store may know beyond the seam: listing without a look at the objects, where a look costs reading them. */
+export interface ListsKeys {
+  /** As list, but the keys alone. */
+  listKeys(prefix: string, options: { after?: string; limit: number }): Promise<string[]>;
+}
+
+export function listsKeys(store: ObjectStore): store is ObjectStore & ListsKeys {
+  return "listKeys" in store;
+}
+
 /** What a store may know beyond the seam: cleaning up after processes that were killed in the middle of a put. */
 export interface Sweeps {
   /** Removes what no object refers to and nobody wrote to for `olderThanMs`; returns how many it removed. */

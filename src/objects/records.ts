@@ -121,6 +121,19 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     return found;
   }
 
+  /** Reads no values: of an object kept in the index, listing it would read every byte. */
+  function listKeys(prefix: string, { after, limit }: { after?: string | undefined; limit: number }): string[] {
+    assertUsable();
+    db.resetReadTxn();
+    const found: string[] = [];
+    for (const id of db.getKeys({ start: firstId(prefix, after), end: Buffer.of(FILE), limit })) {
+      const key = id.toString("utf8", 1);
+      if (!key.startsWith(prefix)) break;
+      found.push(key);
+    }
+    return found;
+  }
+
   /** What the index takes of the disk without using it: its file never shrinks. */
   function spareBytes(): number {
     assertUsable();
@@ -172,7 +185,7 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     if (unanswered > 0) throw new Error("an earlier write is still not answered");
   }
 
-  return { get, hasFile, create, replace, remove, removeExact, list, spareBytes, usage, ping, close, assertUsable };
+  return { get, hasFile, create, replace, remove, removeExact, list, listKeys, spareBytes, usage, ping, close, assertUsable };
 }
 
 /** The write may still be carried out. */

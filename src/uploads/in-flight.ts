@@ -9,12 +9,15 @@ export interface Waiting {
 }
 
 const MOST_WAITING = 100_000; // about 20 MB of memory, and seconds of reading
-const LIST_AT_ONCE = 200; // a disk's list touches the small uploads' bytes, and nobody else's turn comes meanwhile
+const LIST_AT_ONCE = 1_000;
 const READ_AT_ONCE = 32;
 
-/** The uploads that wait, each manifest read once: what was known the last time is only listed again. */
+/**
+ * The uploads that wait, each manifest read once: what was known the last time is only listed again. Where a listing does
+ * not say since when they wait, an id that came back is taken for its first upload, until somebody has it forgotten.
+ */
 export function createInFlight(inbox: Pick<Inbox, "list" | "findManifest">, mostWaiting = MOST_WAITING) {
-  let known = new Map<string, Waiting & { modifiedAt: number }>();
+  let known = new Map<string, Waiting & { modifiedAt: number | undefined }>();
 
   /**
    * Every upload whose manifest is there from the beginning of this to its end is among them, by id.
@@ -27,7 +30,7 @@ export function createInFlight(inbox: Pick<Inbox, "list" | "findManifest">, most
       const unread: typeof waiting = [];
       for (const entry of waiting) {
         const before = known.get(entry.id);
-        if (before?.modifiedAt === entry.modifiedAt.getTime()) seen.set(entry.id, before);
+        if (before && before.modifiedAt === entry.modifiedAt?.getTime()) seen.set(entry.id, before);
         else unread.push(entry);
       }
       for (let from = 0; from < unread.length; from += READ_AT_ONCE) {
@@ -35,7 +38,7 @@ export function createInFlight(inbox: Pick<Inbox, "list" | "findManifest">, most
           const manifest = await inbox.findManifest(id);
           if (!manifest) return; // settled since it was listed, which the database is asked after this
           const { accepted_by: acceptedBy, event_time, size_bytes: sizeBytes } = manifest;
-          seen.set(id, { acceptedBy, eventTimeMs: Date.parse(event_time), sizeBytes, modifiedAt: modifiedAt.getTime() });
+          seen.set(id, { acceptedBy, eventTimeMs: Date.parse(event_time), sizeBytes, modifiedAt: modifiedAt?.getTime() });
         }));
         await nextTurn();
       }

@@ -1,10 +1,11 @@
 import { Readable } from "node:stream";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../core/clock.ts";
 import { Failure } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
-import { isDerived, newId, nonce } from "../core/ids.ts";
+import { isDerived, newId, nonce, timeOf } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
-import { Damaged, knowsItsDisk, type ByteRange, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
+import { Damaged, knowsItsDisk, listsKeys, type ByteRange, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
 import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
 import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
@@ -48,6 +49,7 @@ export function unreadable(uploadId: string): Settled {
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
 const LIST_AT_ONCE = 1_000;
+const MOST_TIMES = 200_000; // about 20 MB
 const MOST_SKEW_MS = 1_000; // between clocks that are kept in step
 const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
@@ -60,6 +62,8 @@ export type Inbox = ReturnType<typeof createInbox>;
  * of inbox, a disk folder and an S3 bucket, because creating an object if absent is what either can do atomically.
  */
 export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes, orphanAgeMs, clock }: InboxSettings) {
+  const times = new Map<string, number>(); // since when uploads wait whose ids do not tell; see listOlder
+
   /**
    * Takes the bytes in, once, as they come; at most `smallObjectBytes` of them are held in memory.
    * @param declaredType  what the client says the file is
@@ -177,27 +181,50 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
       once.length > 0 && store.remove(once),
       ...derived.map((settled) => store.removeIf(MANIFESTS + settled.upload_id, (record) => isOf(settled, readRecord(record)?.manifest))),
     ]);
+    for (const { upload_id } of derived) times.delete(upload_id);
     await failpoint("manifests-removed");
     const blobs = manifests.flatMap(({ blob_key }) => (blob_key === null ? [] : [blob_key]));
     if (blobs.length > 0) await store.remove(blobs);
   }
 
   /**
-   * Ids of uploads that wait for longer than `ageMs`, a page at a time. One from the future was written by a machine whose
+   * Ids of uploads that wait since before `before`, a page at a time. One from the future was written by a machine whose
    * clock is ahead of ours: how long it waits cannot be told, so it counts as old, or it would wait until we are there.
    * @returns `next` to go on with, if there may be more
    */
-  async function listOlder(ageMs: number, limit: number, after?: string): Promise<{ ids: string[]; next: string | undefined }> {
+  async function listOlder(before: Date, limit: number, after?: string): Promise<{ ids: string[]; next: string | undefined }> {
     const { waiting, next } = await list(limit, after);
-    const now = clock.now().getTime();
-    const isOld = (at: number) => at < now - ageMs || at > now + MOST_SKEW_MS;
-    return { ids: waiting.filter(({ modifiedAt }) => isOld(modifiedAt.getTime())).map(({ id }) => id), next };
+    const ids: string[] = [];
+    for (const { id, modifiedAt } of waiting) {
+      const at = modifiedAt?.getTime() ?? timeOf(id) ?? (await lookUpTime(id));
+      if (at !== undefined && (at < before.getTime() || at > clock.now().getTime() + MOST_SKEW_MS)) ids.push(id);
+    }
+    return { ids, next };
   }
 
-  /** All uploads that wait, a page at a time, by id. @returns `next` to go on with, if there may be more */
-  async function list(limit: number, after?: string): Promise<{ waiting: { id: string; modifiedAt: Date }[]; next: string | undefined }> {
-    const page = await store.list(MANIFESTS, { limit, ...(after && { after: MANIFESTS + after }) });
-    const waiting = page.map(({ key, modifiedAt }) => ({ id: key.slice(MANIFESTS.length), modifiedAt }));
+  /** Of an id that does not tell when it was made, read once. Undefined: it is gone. */
+  async function lookUpTime(id: string): Promise<number | undefined> {
+    const known = times.get(id);
+    if (known !== undefined) return known;
+    await nextTurn(); // a disk's index reads the whole record for it, and nobody else's turn comes meanwhile
+    const found = await store.head(MANIFESTS + id);
+    if (!found) return undefined;
+    if (times.size >= MOST_TIMES) times.clear();
+    times.set(id, found.modifiedAt.getTime());
+    return found.modifiedAt.getTime();
+  }
+
+  /**
+   * All uploads that wait, a page at a time, by id. Where looking at them would read them, it is not said since when: with
+   * gigabytes waiting, each listing would read all of that.
+   * @returns `next` to go on with, if there may be more
+   */
+  async function list(limit: number, after?: string): Promise<{ waiting: { id: string; modifiedAt?: Date }[]; next: string | undefined }> {
+    const place = { limit, ...(after && { after: MANIFESTS + after }) };
+    const page: { key: string; modifiedAt?: Date }[] = listsKeys(store)
+      ? (await store.listKeys(MANIFESTS, place)).map((key) => ({ key }))
+      : await store.list(MANIFESTS, place);
+    const waiting = page.map(({ key, modifiedAt }) => ({ id: key.slice(MANIFESTS.length), ...(modifiedAt && { modifiedAt }) }));
     return { waiting, next: page.length === limit ? waiting.at(-1)!.id : undefined };
   }
 

@@ -47,7 +47,7 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
       const done = { requeued: 0, removed: 0, swept: 0 };
       const queued = readOnce(() => queuedKeys(redis, stream, MOST_STREAM_ENTRIES));
       for (let page = 0; page < MOST_PAGES; page++) {
-        const { ids, next } = await inbox.listOlder(ageMs, PAGE, after);
+        const { ids, next } = await inbox.listOlder(new Date(clock.now().getTime() - ageMs), PAGE, after);
         await reconcilePage(ids, queued, done);
         after = next;
         if (!next) break;

@@ -6,7 +6,6 @@ interface Change {
 
 export const GUARDS: readonly (Change & {
   guard: string;
-  then?: { from: string; to: string };
   also?: Change;
   /** File, and a part of the test's name. */
   test: [file: string, name: string];
