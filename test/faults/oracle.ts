@@ -60,6 +60,7 @@ export async function judge(hub: Hub, { crowds, deadLetters = [], withinMs = 45_
   if (strangers > unknown) wrong.push(`${strangers} ledger rows belong to no upload that was acknowledged; ${unknown} may`);
   wrong.push(...(await compareTables(hub)));
   wrong.push(...(await compareBytes(hub, crowds.flatMap((crowd) => [...crowd.acknowledged.values()]).filter(({ id }) => !dead.has(id)), mostFetched)));
+  wrong.push(...measureProcesses(hub).flatMap(findExcess));
   wrong.push(...hub.slots.flatMap((slot) => slot.deaths()));
   wrong.push(...hub.slots.flatMap((slot) => slot.output().split("\n").filter((line) => /a bug"|"level":"fatal"/.test(line)).slice(0, 3)));
   if (wrong.length > 0) throw new Error(`after ${promised.size} acknowledged uploads:\n- ${wrong.join("\n- ")}`);
@@ -160,6 +161,18 @@ async function compareBytes(hub: Hub, promised: Acknowledgement[], most: number)
     }
   }));
   return wrong.slice(0, 5);
+}
+
+/** What web and worker are held to under load, too (bench/results); at rest, after whatever happened, it must be no more. */
+const MOST_MEMORY_KB = 256 * 1024;
+/** Of a process at rest, with its clients gone: seen are 30 to 60. */
+const MOST_DESCRIPTORS = 120;
+
+function findExcess({ memoryKb, descriptors }: { memoryKb: number; descriptors: number }): string[] {
+  const wrong: string[] = [];
+  if (memoryKb > MOST_MEMORY_KB) wrong.push(`a process holds ${Math.round(memoryKb / 1024)} MiB of memory`);
+  if (descriptors > MOST_DESCRIPTORS) wrong.push(`a process has ${descriptors} descriptors open`);
+  return wrong;
 }
 
 /** Anonymous memory in kilobytes and open descriptors of every process that runs. */

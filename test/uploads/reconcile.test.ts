@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let world: World;
@@ -90,4 +91,38 @@ test("only one process reconciles at a time", async () => {
   release();
   await other;
   expect(await world.reconcile()).toBeDefined();
+});
+
+test("looking at what waits on a disk reads none of it", async () => {
+  await Promise.all(Array.from({ length: 5 }, (_, i) => world.put(`${i}.txt`, `${i}`)));
+  const { store } = world.context.inbox;
+  const { list, readWhole } = store;
+  const refuse = async () => { throw new Error("this reads what waits"); };
+  Object.assign(store, { list: (prefix: string, options: { limit: number }) => (prefix === "blobs/" ? list(prefix, options) : refuse()), readWhole: refuse });
+  inTheFuture();
+  try {
+    expect(await world.reconcile()).toMatchObject({ requeued: 0, removed: 0 }); // all of them are in the stream
+  } finally {
+    Object.assign(store, { list, readWhole });
+  }
+});
+
+test("what came again for a file whose object is damaged is not taken for settled, though the stream lost it", async () => {
+  const headers = { "Idempotency-Key": "k" };
+  const { file_id, sha256 } = await (await world.put("a.bin", Buffer.alloc(5_000, "good"), headers)).json();
+  await world.settleAll();
+  const key = `sha256/${sha256.slice(0, 2)}/${sha256}`;
+  await world.context.storage.put(key, Buffer.alloc(5_000, "rotten"));
+  const bytes = () => fetch(`${world.url}/api/files/${file_id}`).then((response) => response.arrayBuffer()).then((body) => Buffer.from(body).toString(), () => "broken off");
+  expect(await bytes()).not.toBe("good".repeat(1_250));
+  await eventually(() => world.sql("select storage_key from damaged_objects"), [{ storage_key: key }]);
+
+  expect((await world.put("a.bin", Buffer.alloc(5_000, "good"), headers)).status).toBe(202); // the same key: not answered from memory
+  await world.redis.del(world.stream);
+  inTheFuture();
+  expect(await world.reconcile()).toMatchObject({ requeued: 1, removed: 0 });
+  await world.settleAll();
+  expect(await bytes()).toBe("good".repeat(1_250));
+  expect(await world.sql("select storage_key from damaged_objects")).toEqual([]);
+  expect(await world.sql("select count(*)::int as files from files")).toEqual([{ files: 1 }]);
 });

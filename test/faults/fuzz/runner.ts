@@ -103,7 +103,7 @@ export function createFuzzer(world: World) {
     const objects = await world.context.inbox.store.list("", { limit: 100_000 });
     const files = await readdir(join(world.config.INBOX_DIR, "files"), { recursive: true, withFileTypes: true }).catch(() => []);
     const ids = objects.filter(({ key }) => key.startsWith("manifests/")).map(({ key }) => key.slice("manifests/".length)).sort();
-    const blobs = objects.filter(({ key }) => !key.startsWith("manifests/"));
+    const blobs = objects.filter(({ key }) => key.startsWith("blobs/"));
     const blobFiles = blobs.filter(({ sizeBytes }) => sizeBytes > LIMITS.smallBytes + MANIFEST_BYTES).length;
     return { ids, blobs: blobs.length, blobFiles, files: files.filter((entry) => entry.isFile()).length };
   }
