@@ -48,9 +48,17 @@ export function unreadable(uploadId: string): Settled {
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
 const LIST_AT_ONCE = 1_000;
+const READ_AT_ONCE = 32;
 const MOST_SKEW_MS = 1_000; // between clocks that are kept in step
 const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
+
+/** `found`: a manifest was there before. `replaced`: one was, of which nothing could be read any more. */
+export interface Committed {
+  outcome: "created" | "found" | "replaced";
+  /** What stands under the id now. */
+  manifest: Manifest;
+}
 
 export type Inbox = ReturnType<typeof createInbox>;
 
@@ -91,23 +99,22 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
 
   /**
    * The commit point: once this resolves the upload is promised.
-   * @returns the manifest that now stands under the id, and whether it is this one or was there before
    * @throws Unavailable; then it is not known whether the manifest was written, and the blob must be left alone.
    * Failure UNAVAILABLE when so much time has passed since the bytes came that they may be swept in this moment.
    */
-  async function commit(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<{ created: boolean; manifest: Manifest }> {
+  async function commit(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<Committed> {
     const { blobAt } = received;
     if (blobAt && clock.now().getTime() - blobAt.getTime() > orphanAgeMs / 2) {
       throw new Failure("UNAVAILABLE", "Too much time passed between the file and the end of its form. Try again.");
     }
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
     const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
-    if (stored) return { created: true, manifest: wanted };
+    if (stored) return { outcome: "created", manifest: wanted };
     const record = await store.readWhole(MANIFESTS + manifest.upload_id);
     // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already.
     if (!record) return commit(manifest, received);
     const existing = readRecord(record);
-    return existing ? { created: false, manifest: existing.manifest } : { created: true, manifest: await replace(manifest, received) };
+    return existing ? { outcome: "found", manifest: existing.manifest } : { outcome: "replaced", manifest: await replace(manifest, received) };
   }
 
   /**
@@ -135,10 +142,22 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     return found;
   }
 
-  /** Whether an upload's manifest and its blob, if it has one, are there. Not whether they are undamaged. */
-  async function holds(uploadId: string, blobKey: string | null): Promise<boolean> {
-    const parts = await Promise.all([MANIFESTS + uploadId, ...(blobKey === null ? [] : [blobKey])].map((key) => store.head(key)));
-    return parts.every((part) => part !== undefined);
+  /**
+   * The manifest of an upload that can be tried again: it can be read, and the blob it names is there, to its last byte.
+   * Not whether the bytes are the right ones. The last byte is read, as a disk's index does not know whether a file is there.
+   * @throws Unavailable
+   */
+  async function findRetriable(uploadId: string): Promise<Manifest | undefined> {
+    const manifest = await findManifest(uploadId);
+    if (!manifest || manifest.blob_key === null) return manifest;
+    try {
+      const found = await store.read(manifest.blob_key, { start: manifest.size_bytes - 1 });
+      await found?.stream.toArray();
+      return found?.sizeBytes === manifest.size_bytes ? manifest : undefined;
+    } catch (error) {
+      if (error instanceof Damaged) return undefined;
+      throw error;
+    }
   }
 
   /**
@@ -146,11 +165,23 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
    * @returns undefined: there is none, or what is there is damaged beyond reading
    */
   async function findManifest(uploadId: string): Promise<Manifest | undefined> {
-    const found = await store.read(MANIFESTS + uploadId, { start: 0, end: MANIFEST_BYTES - 1 });
-    if (!found) return undefined;
-    const head = Buffer.concat((await found.stream.toArray()) as Uint8Array[]);
-    const whole = found.sizeBytes > head.length ? () => store.readWhole(MANIFESTS + uploadId) : async () => head;
-    return readManifestOf(head) ?? readManifestOf((await whole()) ?? head);
+    const found = await readManifestAt(MANIFESTS + uploadId);
+    return found === "unreadable" ? undefined : found;
+  }
+
+  async function readManifestAt(key: string): Promise<Manifest | "unreadable" | undefined> {
+    try {
+      const found = await store.read(key, { start: 0, end: MANIFEST_BYTES - 1 });
+      if (!found) return undefined;
+      const head = Buffer.concat((await found.stream.toArray()) as Uint8Array[]);
+      const manifest = readManifestOf(head);
+      if (manifest || found.sizeBytes <= head.length) return manifest ?? "unreadable";
+      const whole = await store.readWhole(key);
+      return whole && (readManifestOf(whole) ?? "unreadable");
+    } catch (error) {
+      if (error instanceof Damaged) return "unreadable";
+      throw error;
+    }
   }
 
   /**
@@ -229,20 +260,20 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
    */
   async function sweep(before: Date): Promise<number> {
     const orphans = new Set<string>();
-    for await (const { key, modifiedAt } of objects(BLOBS)) if (modifiedAt < before) orphans.add(key);
+    for await (const page of pages(BLOBS)) {
+      for (const { key, modifiedAt } of page) if (modifiedAt < before) orphans.add(key);
+    }
     if (orphans.size === 0) return 0;
-    for await (const { key } of objects(MANIFESTS)) {
-      const record = await store.readWhole(key);
-      const found = record && readRecord(record);
-      if (record && !found) return 0;
-      if (found?.manifest.blob_key) orphans.delete(found.manifest.blob_key);
+    for await (const page of pages(MANIFESTS)) {
+      for (let from = 0; from < page.length; from += READ_AT_ONCE) {
+        for (const found of await Promise.all(page.slice(from, from + READ_AT_ONCE).map(({ key }) => readManifestAt(key)))) {
+          if (found === "unreadable") return 0;
+          if (found?.blob_key) orphans.delete(found.blob_key);
+        }
+      }
     }
     await store.remove([...orphans]);
     return orphans.size;
-  }
-
-  async function* objects(prefix: string): AsyncGenerator<ObjectInfo> {
-    for await (const page of pages(prefix)) yield* page;
   }
 
   /** All objects under a prefix, listed a page at a time. */
@@ -255,7 +286,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     }
   }
 
-  return { store, receive, discard, commit, replace, find, findUndamaged, findManifest, holds, open, remove, list, listOlder, weigh, sweep };
+  return { store, receive, discard, commit, replace, find, findUndamaged, findManifest, findRetriable, open, remove, list, listOlder, weigh, sweep };
 }
 
 /** A manifest that cannot be read is nobody's promise any more. */
