@@ -101,8 +101,8 @@ export function createAdmission({ store, smallObjectBytes, backlog, mostUploads,
 
   /** What to tell whoever runs it, while the door is closed for want of space. @throws Unavailable: the disk does not say */
   function spaceWarning(): string | undefined {
-    const refused = hasSpace(0) ? `only uploads up to ${smallObjectBytes} bytes find room, larger uploads are` : "every upload is";
-    if (hasSpace(smallObjectBytes + 1)) return undefined;
+    if (!knowsItsDisk(store) || hasSpace(store.smallObjectBytes + 1)) return undefined;
+    const refused = hasSpace(0) ? `only uploads up to ${store.smallObjectBytes} bytes find room, larger uploads are` : "every upload is";
     return `its disk is nearly full: ${refused} refused (507) until there is room. Free some of it, or give it more: MIN_FREE_BYTES of it are kept free`;
   }
 

@@ -108,7 +108,7 @@ export const GUARDS = [
   },
   {
     guard: "The door closes before the disk is full", file: "src/uploads/admission.ts",
-    from: "    if (lacking <= 0) return;", to: "    if (lacking < Infinity) return;",
+    from: "    if (lacking <= 0) return true;", to: "    if (lacking < Infinity) return true;",
     test: ["test/uploads/admission.test.ts", ""],
   },
   {

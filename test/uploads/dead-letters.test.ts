@@ -343,3 +343,19 @@ test("another account finds none of these letters, in any way, also where only t
   expect(await letters()).toHaveLength(2);
   expect(await world.context.inbox.store.list("manifests/", { limit: 10 })).toHaveLength(2);
 });
+
+test("with the inbox in a bucket a letter is retriable as long as all its bytes are there", async () => {
+  await world.close();
+  world = await openWorld({ SMALL_OBJECT_BYTES: "1024", INBOX: "s3" });
+  const [id] = await makeDead(1, large);
+  const { inbox } = world.context;
+  const { blob_key: blob } = (await inbox.find(id!))!.manifest;
+  const retriable = async () => (await (await api("")).json()).dead_letters[0].retriable;
+  expect(await retriable()).toBe(true);
+  await inbox.store.put(blob!, large.subarray(0, 10));
+  expect(await retriable()).toBe(false);
+  await inbox.store.remove([blob!]);
+  expect(await retriable()).toBe(false);
+  await inbox.store.put(blob!, large);
+  expect((await api(`/${id}/retry`, "POST")).status).toBe(202);
+});
