@@ -14,17 +14,16 @@ export interface FileRow {
   streamId: string | null;
   eventTime: Date;
   storedAt: Date;
+  /** What is wrong with its object, if that is known to be damaged. */
+  problem: Problem | null;
 }
 
 const FILE_COLUMNS = `id, owner_id as "ownerId", name, size_bytes as "sizeBytes", encode(sha256, 'hex') as sha256,
   content_type as "contentType", uploader_id as "uploaderId", storage_key as "storageKey", stream_id as "streamId",
-  event_time as "eventTime", stored_at as "storedAt"`;
+  event_time as "eventTime", stored_at as "storedAt", (select problem from damaged_objects where storage_key = files.storage_key) as problem`;
 
-/** `problem`: what is wrong with its object, if that is known to be damaged. */
-export async function selectFile(db: Db, ownerId: string, id: string): Promise<(FileRow & { problem: Problem | null }) | undefined> {
-  const { rows } = await db.query<FileRow & { problem: Problem | null }>(
-    `select ${FILE_COLUMNS}, (select problem from damaged_objects where storage_key = files.storage_key) as problem
-     from files where id = $1 and owner_id = $2`, [id, ownerId]);
+export async function selectFile(db: Db, ownerId: string, id: string): Promise<FileRow | undefined> {
+  const { rows } = await db.query<FileRow>(`select ${FILE_COLUMNS} from files where id = $1 and owner_id = $2`, [id, ownerId]);
   return rows[0];
 }
 

@@ -38,7 +38,7 @@ export function createFilesRouter({ files }: { files: Files }): Router {
 }
 
 /** A file as the API shows it. */
-export function describeFile(file: Omit<ServableFile, "open" | "problem">) {
+export function describeFile(file: Omit<ServableFile, "open">) {
   return {
     id: file.id,
     name: file.name,
@@ -48,6 +48,7 @@ export function describeFile(file: Omit<ServableFile, "open" | "problem">) {
     uploader_id: file.uploaderId,
     event_time: file.eventTime,
     stored_at: file.storedAt,
+    damaged: file.problem !== null,
     url: `/api/files/${file.id}`,
     status_url: `/api/files/${file.id}/status`,
   };

@@ -29,12 +29,14 @@ export interface HealthSettings {
   context: Context;
   ledger: () => TimeSeriesKind | null;
   stopping: () => boolean;
+  /** In a sentence. @throws Unavailable */
+  spaceWarning: () => string | undefined;
   /** Milliseconds. */
   loopDelay: () => LoopDelay;
 }
 
 /** GET /health: this process answers. GET /ready: it can do its job, dependency by dependency. */
-export function createHealthRouter({ context, ledger, stopping, loopDelay }: HealthSettings): Router {
+export function createHealthRouter({ context, ledger, stopping, spaceWarning, loopDelay }: HealthSettings): Router {
   const router = Router();
 
   router.route("/health")
@@ -44,7 +46,7 @@ export function createHealthRouter({ context, ledger, stopping, loopDelay }: Hea
   router.route("/ready")
     .get((async (_req, res) => {
       const [inbox, redis, postgres, storage] = await Promise.all([
-        probe("inbox", () => context.inbox.store.ping()),
+        probe("inbox", () => context.inbox.store.ping(), async () => spaceWarning()),
         probe("redis", () => command(context.redis.ping()), () => context.eviction.check()),
         probe("postgres", () => context.db.query("select count(*) from schema_migrations")),
         probe("storage", () => context.storage.ping()),

@@ -91,7 +91,7 @@ export async function openSite(context: Context): Promise<Site> {
       createUploadsRouter({ door, statusOf, counts, audit }),
       createFilesRouter({ files }),
       createDeadLettersRouter({ deadLetters }),
-      createHealthRouter({ context, ledger: () => ledger, stopping: () => stopping, loopDelay }),
+      createHealthRouter({ context, ledger: () => ledger, stopping: () => stopping, spaceWarning: admission.spaceWarning, loopDelay }),
       createOpenApiRouter(),
       createPagesRouter({ door, statusOf, counts, audit, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
       createDeadLetterPagesRouter({ deadLetters }),

@@ -93,14 +93,14 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
     // With the database gone in the middle of it: as if nobody had known of the dead letter, which stays for a later retry.
     const healed = dead && (await deadLetters.heal(describe(upload, id), upload.received).catch(orWhenUnavailable(undefined, "postgres")));
     if (healed) return receiptOf(healed, await enqueueOnce(healed, true));
-    const { created, manifest } = await inbox.commit(describe(upload, id), upload.received);
-    if (created) {
-      tally.add(manifest.size_bytes);
-    } else {
+    const { outcome, manifest } = await inbox.commit(describe(upload, id), upload.received);
+    if (outcome === "created") {
+      tally.add(manifest.size_bytes); // what was replaced was counted when it was first acknowledged
+    } else if (outcome === "found") {
       replay(manifest.sha256, upload);
       if (manifest.blob_key !== upload.received.blobKey) await inbox.discard(upload.received);
     }
-    return receiptOf(manifest, await enqueueOnce(manifest, created));
+    return receiptOf(manifest, await enqueueOnce(manifest, outcome !== "found"));
   }
 
   function replay(firstSha256: string, { received }: Upload): void {

@@ -67,7 +67,7 @@ export function createAdmission({ store, smallObjectBytes, backlog, mostUploads,
     if (!fits(needsBytes, all, most)) throw new Failure("TOO_BUSY");
     if (!fits(needsBytes, own, mostOfOne)) throw new Failure("TOO_BUSY", "As many uploads are under way from your address as one may have. Try again in a moment.");
     backlog.assertRoom(all.uploads);
-    assertSpace(sizeBytes ?? 0);
+    if (!hasSpace(sizeBytes ?? 0)) throw new Failure("OUT_OF_SPACE");
     take(all, 1, needsBytes);
     take(own, 1, needsBytes);
     addresses.set(address, own);
@@ -90,14 +90,20 @@ export function createAdmission({ store, smallObjectBytes, backlog, mostUploads,
   }
 
   /** The store leaves room of its own, for the index and for the worker; here the door closes before that is touched. */
-  function assertSpace(sizeBytes: number): void {
-    if (!knowsItsDisk(store) || minFreeBytes === 0) return;
+  function hasSpace(sizeBytes: number): boolean {
+    if (!knowsItsDisk(store) || minFreeBytes === 0) return true;
     const { freeBytes, keptBytes, spareBytes } = store.room();
     const lacking = (minFreeBytes ?? KEPT_TIMES * keptBytes) - (freeBytes - sizeBytes);
-    if (lacking <= 0) return;
+    if (lacking <= 0) return true;
     // The index never shrinks: where it filled the disk, small objects find room in it again and again.
-    if (sizeBytes <= store.smallObjectBytes && spareBytes() >= lacking + sizeBytes) return;
-    throw new Failure("OUT_OF_SPACE");
+    return sizeBytes <= store.smallObjectBytes && spareBytes() >= lacking + sizeBytes;
+  }
+
+  /** What to tell whoever runs it, while the door is closed for want of space. @throws Unavailable: the disk does not say */
+  function spaceWarning(): string | undefined {
+    if (!knowsItsDisk(store) || hasSpace(store.smallObjectBytes + 1)) return undefined;
+    const refused = hasSpace(0) ? `only uploads up to ${store.smallObjectBytes} bytes find room, larger uploads are` : "every upload is";
+    return `its disk is nearly full: ${refused} refused (507) until there is room. Free some of it, or give it more: MIN_FREE_BYTES of it are kept free`;
   }
 
   function note(code: FailureCode): void {
@@ -110,7 +116,7 @@ export function createAdmission({ store, smallObjectBytes, backlog, mostUploads,
     [noted.count, noted.loggedAt] = [0, now];
   }
 
-  return { admit, underWay: (): Readonly<Share> => all };
+  return { admit, spaceWarning, underWay: (): Readonly<Share> => all };
 }
 
 function fits(needsBytes: number, taken: Share, most: Share): boolean {

@@ -1,4 +1,5 @@
 import { Failure, Unavailable } from "../core/errors.ts";
+import { createTurns } from "../core/turns.ts";
 import { isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
@@ -7,7 +8,7 @@ import { unreadable, type Inbox, type Received } from "./inbox.ts";
 import { Manifest } from "./messages.ts";
 import * as queries from "./dead-letter-queries.ts";
 
-/** `retriable`: the inbox still has its bytes. Null: the inbox does not say right now. */
+/** `retriable`: the inbox can still read what it kept of it, and has its bytes; not that they are the right ones. Null: the inbox does not say right now. */
 export interface ListedDeadLetter extends queries.DeadLetter {
   retriable: boolean | null;
 }
@@ -40,7 +41,8 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
     const wanted = Math.min(limit, MOST_PER_PAGE);
     const rows = await queries.selectDeadLetters(db, ownerId, wanted + 1, cursor === undefined ? undefined : decodeCursor(cursor));
     const page = rows.slice(0, wanted);
-    const deadLetters = await Promise.all(page.map(async (letter) => ({ ...letter, retriable: await retriable(letter) })));
+    const inTurn = createTurns(BATCH);
+    const deadLetters = await Promise.all(page.map((letter) => inTurn(async () => ({ ...letter, retriable: await retriable(ownerId, letter) }))));
     return { deadLetters, nextCursor: rows.length > wanted ? encodeCursor(page.at(-1)!) : null };
   }
 
@@ -48,12 +50,12 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
   async function find(ownerId: string, id: string): Promise<ListedDeadLetter> {
     const letter = isId(id) ? await queries.selectDeadLetter(db, ownerId, id) : undefined;
     if (!letter) throw new Failure("DEAD_LETTER_NOT_FOUND");
-    return { ...letter, retriable: await retriable(letter) };
+    return { ...letter, retriable: await retriable(ownerId, letter) };
   }
 
-  async function retriable({ uploadId, blobKey }: queries.DeadLetter): Promise<boolean | null> {
+  async function retriable(ownerId: string, { uploadId }: queries.DeadLetter): Promise<boolean | null> {
     try {
-      return await inbox.holds(uploadId, blobKey);
+      return (await inbox.findRetriable(uploadId))?.owner_id === ownerId;
     } catch (error) {
       if (error instanceof Unavailable) return null;
       throw error;
@@ -100,8 +102,8 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
     return db.transaction(async (tx) => {
       const letters = await queries.lockDeadLetters(tx, ownerId, ids);
       const found = await Promise.all(letters.map(async ({ uploadId }) => {
-        const manifest = (await inbox.find(uploadId))?.manifest;
-        return manifest?.owner_id === ownerId && (await inbox.holds(uploadId, manifest.blob_key)) ? manifest : undefined;
+        const manifest = await inbox.findRetriable(uploadId);
+        return manifest?.owner_id === ownerId ? manifest : undefined;
       }));
       const raised = found.flatMap((manifest) => manifest ?? []);
       if (raised.length > 0) await queries.deleteDeadLetters(tx, raised.map(({ upload_id }) => upload_id));

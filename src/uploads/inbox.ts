@@ -1,13 +1,13 @@
 import { Readable } from "node:stream";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../core/clock.ts";
 import { Failure } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
-import { isDerived, newId, nonce, timeOf } from "../core/ids.ts";
+import { isDerived, newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
-import { Damaged, knowsItsDisk, listsKeys, type ByteRange, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
+import { Damaged, type ByteRange, type ObjectStore } from "../objects/object-store.ts";
 import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
+import { BLOBS, createInboxListing, MANIFESTS } from "./inbox-listing.ts";
 import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
 import type { Manifest } from "./messages.ts";
 import { collectUpTo, restOf } from "./intake.ts";
@@ -46,13 +46,15 @@ export function unreadable(uploadId: string): Settled {
   return { upload_id: uploadId, blob_key: null, sha256: undefined, event_time: undefined };
 }
 
-const MANIFESTS = "manifests/";
-const BLOBS = "blobs/";
-const LIST_AT_ONCE = 1_000;
-const MOST_TIMES = 200_000; // about 20 MB
-const MOST_SKEW_MS = 1_000; // between clocks that are kept in step
 const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
+
+/** `found`: a manifest was there before. `replaced`: one was, of which nothing could be read any more. */
+export interface Committed {
+  outcome: "created" | "found" | "replaced";
+  /** What stands under the id now. */
+  manifest: Manifest;
+}
 
 export type Inbox = ReturnType<typeof createInbox>;
 
@@ -62,7 +64,7 @@ export type Inbox = ReturnType<typeof createInbox>;
  * of inbox, a disk folder and an S3 bucket, because creating an object if absent is what either can do atomically.
  */
 export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes, orphanAgeMs, clock }: InboxSettings) {
-  const times = new Map<string, number>(); // since when uploads wait whose ids do not tell; see listOlder
+  const listing = createInboxListing({ store, clock, readManifestAt });
 
   /**
    * Takes the bytes in, once, as they come; at most `smallObjectBytes` of them are held in memory.
@@ -95,23 +97,22 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
 
   /**
    * The commit point: once this resolves the upload is promised.
-   * @returns the manifest that now stands under the id, and whether it is this one or was there before
    * @throws Unavailable; then it is not known whether the manifest was written, and the blob must be left alone.
    * Failure UNAVAILABLE when so much time has passed since the bytes came that they may be swept in this moment.
    */
-  async function commit(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<{ created: boolean; manifest: Manifest }> {
+  async function commit(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<Committed> {
     const { blobAt } = received;
     if (blobAt && clock.now().getTime() - blobAt.getTime() > orphanAgeMs / 2) {
       throw new Failure("UNAVAILABLE", "Too much time passed between the file and the end of its form. Try again.");
     }
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
     const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
-    if (stored) return { created: true, manifest: wanted };
+    if (stored) return { outcome: "created", manifest: wanted };
     const record = await store.readWhole(MANIFESTS + manifest.upload_id);
     // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already.
     if (!record) return commit(manifest, received);
     const existing = readRecord(record);
-    return existing ? { created: false, manifest: existing.manifest } : { created: true, manifest: await replace(manifest, received) };
+    return existing ? { outcome: "found", manifest: existing.manifest } : { outcome: "replaced", manifest: await replace(manifest, received) };
   }
 
   /**
@@ -139,10 +140,22 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     return found;
   }
 
-  /** Whether an upload's manifest and its blob, if it has one, are there. Not whether they are undamaged. */
-  async function holds(uploadId: string, blobKey: string | null): Promise<boolean> {
-    const parts = await Promise.all([MANIFESTS + uploadId, ...(blobKey === null ? [] : [blobKey])].map((key) => store.head(key)));
-    return parts.every((part) => part !== undefined);
+  /**
+   * The manifest of an upload that can be tried again: it can be read, and the blob it names is there, to its last byte.
+   * Not whether the bytes are the right ones. The last byte is read, as a disk's index does not know whether a file is there.
+   * @throws Unavailable
+   */
+  async function findRetriable(uploadId: string): Promise<Manifest | undefined> {
+    const manifest = await findManifest(uploadId);
+    if (!manifest || manifest.blob_key === null) return manifest;
+    try {
+      const found = await store.read(manifest.blob_key, { start: manifest.size_bytes - 1 });
+      await found?.stream.toArray();
+      return found?.sizeBytes === manifest.size_bytes ? manifest : undefined;
+    } catch (error) {
+      if (error instanceof Damaged) return undefined;
+      throw error;
+    }
   }
 
   /**
@@ -150,11 +163,23 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
    * @returns undefined: there is none, or what is there is damaged beyond reading
    */
   async function findManifest(uploadId: string): Promise<Manifest | undefined> {
-    const found = await store.read(MANIFESTS + uploadId, { start: 0, end: MANIFEST_BYTES - 1 });
-    if (!found) return undefined;
-    const head = Buffer.concat((await found.stream.toArray()) as Uint8Array[]);
-    const whole = found.sizeBytes > head.length ? () => store.readWhole(MANIFESTS + uploadId) : async () => head;
-    return readManifestOf(head) ?? readManifestOf((await whole()) ?? head);
+    const found = await readManifestAt(MANIFESTS + uploadId);
+    return found === "unreadable" ? undefined : found;
+  }
+
+  async function readManifestAt(key: string): Promise<Manifest | "unreadable" | undefined> {
+    try {
+      const found = await store.read(key, { start: 0, end: MANIFEST_BYTES - 1 });
+      if (!found) return undefined;
+      const head = Buffer.concat((await found.stream.toArray()) as Uint8Array[]);
+      const manifest = readManifestOf(head);
+      if (manifest || found.sizeBytes <= head.length) return manifest ?? "unreadable";
+      const whole = await store.readWhole(key);
+      return whole && (readManifestOf(whole) ?? "unreadable");
+    } catch (error) {
+      if (error instanceof Damaged) return "unreadable";
+      throw error;
+    }
   }
 
   /**
@@ -181,108 +206,12 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
       once.length > 0 && store.remove(once),
       ...derived.map((settled) => store.removeIf(MANIFESTS + settled.upload_id, (record) => isOf(settled, readRecord(record)?.manifest))),
     ]);
-    for (const { upload_id } of derived) times.delete(upload_id);
     await failpoint("manifests-removed");
     const blobs = manifests.flatMap(({ blob_key }) => (blob_key === null ? [] : [blob_key]));
     if (blobs.length > 0) await store.remove(blobs);
   }
 
-  /**
-   * Ids of uploads that wait since before `before`, a page at a time. One from the future was written by a machine whose
-   * clock is ahead of ours: how long it waits cannot be told, so it counts as old, or it would wait until we are there.
-   * @returns `next` to go on with, if there may be more
-   */
-  async function listOlder(before: Date, limit: number, after?: string): Promise<{ ids: string[]; next: string | undefined }> {
-    const { waiting, next } = await list(limit, after);
-    const ids: string[] = [];
-    for (const { id, modifiedAt } of waiting) {
-      const at = modifiedAt?.getTime() ?? timeOf(id) ?? (await lookUpTime(id));
-      if (at !== undefined && (at < before.getTime() || at > clock.now().getTime() + MOST_SKEW_MS)) ids.push(id);
-    }
-    return { ids, next };
-  }
-
-  /** Of an id that does not tell when it was made, read once. Undefined: it is gone. */
-  async function lookUpTime(id: string): Promise<number | undefined> {
-    const known = times.get(id);
-    if (known !== undefined) return known;
-    await nextTurn(); // a disk's index reads the whole record for it, and nobody else's turn comes meanwhile
-    const found = await store.head(MANIFESTS + id);
-    if (!found) return undefined;
-    if (times.size >= MOST_TIMES) times.clear();
-    times.set(id, found.modifiedAt.getTime());
-    return found.modifiedAt.getTime();
-  }
-
-  /**
-   * All uploads that wait, a page at a time, by id. Where looking at them would read them, it is not said since when: with
-   * gigabytes waiting, each listing would read all of that.
-   * @returns `next` to go on with, if there may be more
-   */
-  async function list(limit: number, after?: string): Promise<{ waiting: { id: string; modifiedAt?: Date }[]; next: string | undefined }> {
-    const place = { limit, ...(after && { after: MANIFESTS + after }) };
-    const page: { key: string; modifiedAt?: Date }[] = listsKeys(store)
-      ? (await store.listKeys(MANIFESTS, place)).map((key) => ({ key }))
-      : await store.list(MANIFESTS, place);
-    const waiting = page.map(({ key, modifiedAt }) => ({ id: key.slice(MANIFESTS.length), ...(modifiedAt && { modifiedAt }) }));
-    return { waiting, next: page.length === limit ? waiting.at(-1)!.id : undefined };
-  }
-
-  /**
-   * How many uploads wait, and what all that is here takes of the store: dead letters' bytes and uploads still coming in, too.
-   * A disk's index knows how much it holds, so that only large uploads are listed there, where listing small ones would read them.
-   * @param nextTurn  awaited between two pages, so that nobody waits for a long list
-   * @throws what the signal was aborted with; Unavailable
-   */
-  async function weigh(nextTurn: () => Promise<unknown>, signal: AbortSignal): Promise<{ uploads: number; bytes: number }> {
-    const index = knowsItsDisk(store) ? { ...store.usage(), smallObjectBytes: store.smallObjectBytes } : undefined;
-    let [uploads, bytes] = index ? [index.entries, index.sizeBytes] : [0, 0];
-    for await (const page of pages(index ? BLOBS : "")) {
-      for (const { key, sizeBytes } of page) {
-        if (!index) uploads += key.startsWith(MANIFESTS) ? 1 : 0;
-        else uploads -= sizeBytes > index.smallObjectBytes ? 2 : 1;
-        bytes += sizeBytes;
-      }
-      await nextTurn();
-      signal.throwIfAborted();
-    }
-    return { uploads: Math.max(0, uploads), bytes };
-  }
-
-  /**
-   * Removes blobs older than `before` whose manifest was never written. A manifest that cannot be read may name any of
-   * them, so none is removed until it is healed or discarded.
-   * @returns how many
-   */
-  async function sweep(before: Date): Promise<number> {
-    const orphans = new Set<string>();
-    for await (const { key, modifiedAt } of objects(BLOBS)) if (modifiedAt < before) orphans.add(key);
-    if (orphans.size === 0) return 0;
-    for await (const { key } of objects(MANIFESTS)) {
-      const record = await store.readWhole(key);
-      const found = record && readRecord(record);
-      if (record && !found) return 0;
-      if (found?.manifest.blob_key) orphans.delete(found.manifest.blob_key);
-    }
-    await store.remove([...orphans]);
-    return orphans.size;
-  }
-
-  async function* objects(prefix: string): AsyncGenerator<ObjectInfo> {
-    for await (const page of pages(prefix)) yield* page;
-  }
-
-  /** All objects under a prefix, listed a page at a time. */
-  async function* pages(prefix: string): AsyncGenerator<ObjectInfo[]> {
-    for (let after: string | undefined; ;) {
-      const page = await store.list(prefix, { limit: LIST_AT_ONCE, ...(after && { after }) });
-      yield page;
-      if (page.length < LIST_AT_ONCE) return;
-      after = page.at(-1)!.key;
-    }
-  }
-
-  return { store, receive, discard, commit, replace, find, findUndamaged, findManifest, holds, open, remove, list, listOlder, weigh, sweep };
+  return { store, receive, discard, commit, replace, find, findUndamaged, findManifest, findRetriable, open, remove, ...listing };
 }
 
 /** A manifest that cannot be read is nobody's promise any more. */

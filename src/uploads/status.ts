@@ -9,24 +9,28 @@ import { createVerifier, type Verifier } from "../objects/verify.ts";
 import { inHand } from "../stream/backlog.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
+import { Manifest } from "./messages.ts";
 import * as queries from "./dead-letter-queries.ts";
 
 export interface UploadStatus {
   fileId: string;
   status: "accepted" | "settling" | "stored" | "failed";
-  filename: string;
-  sizeBytes: number;
-  sha256: string;
-  contentType: string;
+  /** Null, as the size, the hash, the type and the time: a dead letter of which this is not known any more. */
+  filename: string | null;
+  sizeBytes: number | null;
+  sha256: string | null;
+  contentType: string | null;
   uploaderId: string | null;
   streamId: string | null;
-  acceptedAt: Date;
+  acceptedAt: Date | null;
   /** The ledger's; null until there is a ledger row. */
   eventTime: Date | null;
   storedAt: Date | null;
   /** Why it failed. */
   reason: string | null;
   attempts: number | null;
+  /** There is something to download; not that it is undamaged. */
+  downloadable: boolean;
 }
 
 /** Uploads that wait in the inbox, dead letters among them, as the files slice serves them. */
@@ -78,7 +82,7 @@ export function createStatus({ db, inbox, files, redis, stream }: {
   redis: Redis;
   stream: string;
 }) {
-  /** Where an upload is, from the moment of its 202 on. @throws Failure FILE_NOT_FOUND, Unavailable */
+  /** Where an upload is, from the moment of its 202 on. @throws Failure FILE_NOT_FOUND, FILE_DAMAGED; Unavailable */
   return async function statusOf(ownerId: string, id: string): Promise<UploadStatus> {
     if (!isId(id)) throw new Failure("FILE_NOT_FOUND");
     // The inbox first; see Files.find. A settled upload may linger there for a moment, so the ledger has the last word.
@@ -93,11 +97,13 @@ export function createStatus({ db, inbox, files, redis, stream }: {
       const file = await files.findStored(ownerId, id);
       if (file) {
         return {
-          ...file, fileId: id, status: "stored", filename: file.name, acceptedAt: file.eventTime, reason: null, attempts: null,
+          ...file, fileId: id, status: "stored", filename: file.name, acceptedAt: file.eventTime, reason: null, attempts: null, downloadable: true,
         };
       }
-      if (!waiting) throw damaged ? asFailure(damaged) : new Failure("FILE_NOT_FOUND");
+      if (record && !waiting) throw new Failure("FILE_NOT_FOUND"); // somebody else's
       const dead = await queries.selectDeadLetter(db, ownerId, id);
+      if (!waiting && dead) return fromLetter(dead);
+      if (!waiting) throw damaged ? asFailure(damaged) : new Failure("FILE_NOT_FOUND");
       if (dead) return { ...fromManifest(waiting), status: "failed", reason: dead.reason, attempts: dead.attempts };
     } catch (error) {
       if (!(error instanceof Unavailable) || !waiting) throw error; // with the database down we still know it is safe
@@ -126,6 +132,28 @@ function fromManifest(manifest: InboxRecord["manifest"]): Omit<UploadStatus, "st
     storedAt: null,
     reason: null,
     attempts: null,
+    downloadable: true,
+  };
+}
+
+/** Of a dead letter whose record in the inbox is gone or cannot be read: what the letter knows. */
+function fromLetter(letter: queries.DeadLetter): UploadStatus {
+  const { data } = Manifest.safeParse(letter.message);
+  return {
+    fileId: letter.uploadId,
+    status: "failed",
+    filename: letter.fileName,
+    sizeBytes: letter.sizeBytes,
+    sha256: letter.sha256,
+    contentType: data?.content_type ?? null,
+    uploaderId: letter.uploaderId,
+    streamId: null,
+    acceptedAt: data ? new Date(data.event_time) : null,
+    eventTime: null,
+    storedAt: null,
+    reason: letter.reason,
+    attempts: letter.attempts,
+    downloadable: false,
   };
 }
 

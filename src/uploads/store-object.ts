@@ -69,7 +69,7 @@ export function createStoring({ inbox, storage, verifier, damage }: Storing) {
 
   async function openBlob(blobKey: string): Promise<AsyncIterable<Uint8Array>> {
     const blob = await inbox.store.read(blobKey).catch(asTrouble);
-    if (!blob) throw new ItemTrouble("INBOX_BLOB_MISSING", "The upload's bytes are missing from the inbox.");
+    if (!blob) throw missing();
     return blob.stream;
   }
 
@@ -106,7 +106,12 @@ function damaged(options?: ErrorOptions): ItemTrouble {
   return new ItemTrouble("INBOX_BYTES_DAMAGED", "The bytes in the inbox are not those that were acknowledged.", options);
 }
 
+function missing(options?: ErrorOptions): ItemTrouble {
+  return new ItemTrouble("INBOX_BLOB_MISSING", "The upload's bytes are missing from the inbox.", options);
+}
+
 /** Damage that the inbox itself saw, a file that is too short or gone, is the upload's own trouble. */
 function asTrouble(error: unknown): never {
-  throw error instanceof Damaged ? damaged({ cause: error }) : error;
+  if (!(error instanceof Damaged)) throw error;
+  throw error.problem === "missing" ? missing({ cause: error }) : damaged({ cause: error });
 }

@@ -92,7 +92,7 @@ export const GUARDS = [
     test: ["test/uploads/settle-races.test.ts", ""],
   },
   {
-    guard: "An upload from the future counts as old", file: "src/uploads/inbox.ts",
+    guard: "An upload from the future counts as old", file: "src/uploads/inbox-listing.ts",
     from: "clock.now().getTime() + MOST_SKEW_MS", to: "clock.now().getTime() + MOST_SKEW_MS * 1e9",
     test: ["test/faults/clock.test.ts", "the worker an hour behind"],
   },
@@ -108,7 +108,7 @@ export const GUARDS = [
   },
   {
     guard: "The door closes before the disk is full", file: "src/uploads/admission.ts",
-    from: "    if (lacking <= 0) return;", to: "    if (lacking < Infinity) return;",
+    from: "    if (lacking <= 0) return true;", to: "    if (lacking < Infinity) return true;",
     test: ["test/uploads/admission.test.ts", ""],
   },
   {

@@ -26,7 +26,18 @@ describe.each(ROTS)("$what", ({ settings, sizeBytes, problem, rot, everyWay = fa
     expect((await (await fetch(`${world.url}/api/counts`)).json()).damaged).toBe(1);
   }
 
+  /** As the metadata and the list tell of both files. */
+  async function expectShown(isDamaged: boolean) {
+    for (const id of stored.ids) {
+      const response = await fetch(`${world.url}/api/files/${id}`, { headers: { Accept: "application/json" } });
+      expect([response.status, await response.json()]).toEqual([200, expect.objectContaining({ id, damaged: isDamaged })]);
+    }
+    const { files } = await (await fetch(`${world.url}/api/files`)).json();
+    expect(files.filter(({ id }: { id: string }) => stored.ids.includes(id)).map(({ damaged }: { damaged: boolean }) => damaged)).toEqual([isDamaged, isDamaged]);
+  }
+
   test("is never served whole as good, is recorded, and then refused at once", async () => {
+    await expectShown(false);
     expect((await download(world, stored.ids[0]!, {}, "HEAD")).status).toBe(200); // nobody knows yet, and HEAD reads nothing
     const answer = await download(world, stored.ids[0]!);
     if (answer.status === 200) {
@@ -38,7 +49,7 @@ describe.each(ROTS)("$what", ({ settings, sizeBytes, problem, rot, everyWay = fa
       expect((await download(world, id, {}, method)).status).toBe(502);
     }
     expect((await download(world, stored.ids[1]!, { Range: "bytes=0-3" })).status).toBe(502);
-    expect((await fetch(`${world.url}/api/files/${stored.ids[0]}`, { headers: { Accept: "application/json" } })).status).toBe(200);
+    await expectShown(true);
     await world.context.damage.stop();
     expect(await events(world, stored.ids)).toEqual(damaged());
   });
@@ -72,6 +83,7 @@ describe.each(ROTS)("$what", ({ settings, sizeBytes, problem, rot, everyWay = fa
     }
     expect((await download(world, stored.ids[0]!, { Range: "bytes=-3" })).body).toEqual(stored.bytes.subarray(-3));
     expect(await known()).toEqual([]);
+    await expectShown(false);
     expect(await events(world, stored.ids)).toEqual([
       `0 damaged ${problem}`, "0 repaired the same bytes were handed in again", "0 stored",
       `1 damaged ${problem}`, "1 repaired the same bytes were handed in again", "1 stored"]);

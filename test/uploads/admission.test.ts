@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openSite } from "../../src/main/site.ts";
 import { ask, connectRaw, expectRefusal, inboxOf, type Answer } from "../http/raw.ts";
+import { knowsItsDisk } from "../../src/objects/object-store.ts";
 import { eventually } from "../support/eventually.ts";
+import { fetch } from "../support/fetch.ts";
 import { CANNOT_MOUNT, mountSmall, unmount } from "../support/small-disk.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -224,5 +226,30 @@ describe.skipIf(CANNOT_MOUNT)(`a disk that is nearly full${CANNOT_MOUNT ? ` (${C
     await world.settleAll();
     await world.close();
     world = await openWorld(); // the disk goes before the tests' own end closes their world
+  });
+});
+
+describe("readiness", () => {
+  const inboxReady = async () => (await (await fetch(`${world.url}/ready`)).json()).dependencies.inbox;
+
+  test("says when the inbox's disk has so little room that every upload is refused, and nothing while there is enough", async () => {
+    world = await openWorld({ MIN_FREE_BYTES: String(2 ** 50) });
+    expect((await world.put("a.txt", "a")).status).toBe(507);
+    expect(await inboxReady()).toMatchObject({ ok: true, warning: expect.stringMatching(/every upload is refused \(507\).*MIN_FREE_BYTES/) });
+    await world.close();
+    world = await openWorld();
+    expect((await world.put("a.txt", "a")).status).toBe(202);
+    expect(await inboxReady()).not.toHaveProperty("warning");
+  });
+
+  test("says when there is only room for small uploads, inside the index", async () => {
+    world = await openWorld({ MIN_FREE_BYTES: String(2 ** 50), SMALL_OBJECT_BYTES: "1024" });
+    const { store } = world.context.inbox;
+    if (!knowsItsDisk(store)) throw new Error("an inbox on disk knows it");
+    const { room } = store;
+    store.room = () => ({ ...room(), spareBytes: () => 2 ** 51 });
+    expect((await world.put("small.txt", "a")).status).toBe(202);
+    expect((await world.put("large.bin", Buffer.alloc(100_000))).status).toBe(507);
+    expect(await inboxReady()).toMatchObject({ ok: true, warning: expect.stringMatching(/larger uploads are refused \(507\)/) });
   });
 });

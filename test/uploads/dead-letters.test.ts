@@ -1,3 +1,5 @@
+import { readdir, rm, truncate } from "node:fs/promises";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { createDeadLetters } from "../../src/uploads/dead-letters.ts";
@@ -31,6 +33,13 @@ async function makeDead(count = 1, bytes: string | Uint8Array = "bytes", headers
   for (let i = 0; i < count; i++) ids.push((await (await world.put(`bad-${i}.bin`, bytes, headers)).json()).file_id);
   await world.settleAll();
   return ids;
+}
+
+/** The only large file of the inbox, on its disk. */
+async function atBlobFile(spoil: (path: string) => Promise<void>): Promise<void> {
+  const folder = join(world.config.INBOX_DIR, "files");
+  const [entry] = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((found) => found.isFile());
+  await spoil(join(entry!.parentPath, entry!.name));
 }
 
 /** Resolves when a statement waits for another one's lock. */
@@ -143,6 +152,10 @@ describe("a retry", () => {
   test.each([
     ["its manifest", async (id: string) => world.context.inbox.store.remove([`manifests/${id}`])],
     ["its blob", async (id: string) => world.context.inbox.store.remove([(await world.context.inbox.find(id))!.manifest.blob_key!])],
+    ["its blob's file, of which the index knows nothing", () => atBlobFile(rm)],
+    ["the end of its blob's file", () => atBlobFile((path) => truncate(path, large.length - 1))],
+    ["a part of its blob", async (id: string) => world.context.inbox.store.put((await world.context.inbox.find(id))!.manifest.blob_key!, large.subarray(1))],
+    ["what its manifest said", async (id: string) => world.context.inbox.store.put(`manifests/${id}`, (await world.context.inbox.store.readWhole(`manifests/${id}`))!.slice(0, 40))],
   ])("is refused while the inbox has lost %s, and nothing changes", async (_what, lose) => {
     const [id] = await makeDead(1, large);
     await lose(id!);
@@ -301,14 +314,15 @@ describe("a retry and a discard at once", () => {
       const [id] = await makeDead();
       const { context } = world;
       let second: ReturnType<typeof api> | undefined;
-      const find = context.inbox.find.bind(context.inbox);
+      const { find, findRetriable } = context.inbox;
       // The first one has its lock when it looks into the inbox; now the second one comes.
-      context.inbox.find = async (...args) => {
-        context.inbox.find = find;
+      const secondComes = async () => {
+        Object.assign(context.inbox, { find, findRetriable });
         second = api(`/${id}${secondPath}`, secondMethod);
         await somebodyWaits();
-        return find(...args);
       };
+      context.inbox.find = async (...args) => (await secondComes(), find(...args));
+      context.inbox.findRetriable = async (...args) => (await secondComes(), findRetriable(...args));
       expect((await api(`/${id}${firstPath}`, firstMethod)).ok).toBe(true);
       expect((await second)!.status).toBe(404);
     });
@@ -328,4 +342,20 @@ test("another account finds none of these letters, in any way, also where only t
   expect((await theirs.list(OTHER, 10)).deadLetters.map(({ uploadId }) => uploadId)).toEqual([lost]);
   expect(await letters()).toHaveLength(2);
   expect(await world.context.inbox.store.list("manifests/", { limit: 10 })).toHaveLength(2);
+});
+
+test("with the inbox in a bucket a letter is retriable as long as all its bytes are there", async () => {
+  await world.close();
+  world = await openWorld({ SMALL_OBJECT_BYTES: "1024", INBOX: "s3" });
+  const [id] = await makeDead(1, large);
+  const { inbox } = world.context;
+  const { blob_key: blob } = (await inbox.find(id!))!.manifest;
+  const retriable = async () => (await (await api("")).json()).dead_letters[0].retriable;
+  expect(await retriable()).toBe(true);
+  await inbox.store.put(blob!, large.subarray(0, 10));
+  expect(await retriable()).toBe(false);
+  await inbox.store.remove([blob!]);
+  expect(await retriable()).toBe(false);
+  await inbox.store.put(blob!, large);
+  expect((await api(`/${id}/retry`, "POST")).status).toBe(202);
 });

@@ -1,5 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
+import { createAudit, describeAudit } from "../../src/uploads/audit.ts";
+import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
 import { servers } from "../support/servers.ts";
@@ -198,11 +200,16 @@ test("bytes of which nothing at all is known any more are taken in as a new uplo
   expect(await statusOf(first.file_id)).toMatchObject({ status: "stored", filename: "second.bin" });
 });
 
-test("a record that cannot be read is replaced at once when its sender hands it in again", async () => {
+test("a record that cannot be read is replaced at once when its sender hands it in again, and is one acceptance", async () => {
+  const { context } = world;
   const { file_id: id } = await (await world.put("first.bin", small, headers)).json();
   await cutRecord(id);
   expect((await world.put("first.bin", small, headers)).status).toBe(202);
+  await world.put("last.bin", small); // the tally is written when this is in it, so the one before is, too
+  const tally = async () => JSON.parse(Buffer.from((await store().readWhole(`tallies/${context.name}`)) ?? "null").toString());
+  await eventually(tally, { files: 2, bytes: 2 * small.length });
   await world.settleAll();
   expect(await statusOf(id)).toMatchObject({ status: "stored" });
-  expect(await world.ledger()).toBe(1);
+  expect(await world.ledger()).toBe(2);
+  expect(describeAudit(await createAudit(context).read())).toMatchObject({ balanced: true, acknowledged: { files: 2, bytes: 2 * small.length } });
 });

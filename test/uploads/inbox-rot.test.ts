@@ -54,7 +54,8 @@ test("a blob that is cut off or gone is the upload's own trouble, and not an out
   }
   const good = await (await world.put("good.txt", "good")).json();
   await world.settleAll();
-  expect(await world.sql("select upload_id, code from dead_letters order by upload_id")).toEqual(ids.map((upload_id) => ({ upload_id, code: "INBOX_BYTES_DAMAGED" })));
+  expect(await world.sql("select upload_id, code from dead_letters order by upload_id")).toEqual([
+    { upload_id: ids[0], code: "INBOX_BYTES_DAMAGED" }, { upload_id: ids[1], code: "INBOX_BLOB_MISSING" }]);
   expect((await download(world, good.file_id)).body.toString()).toBe("good");
 });
 

@@ -126,3 +126,27 @@ test("what came again for a file whose object is damaged is not taken for settle
   expect(await world.sql("select storage_key from damaged_objects")).toEqual([]);
   expect(await world.sql("select count(*)::int as files from files")).toEqual([{ files: 1 }]);
 });
+
+test("one orphan does not make the sweep read every waiting upload whole, nor one after the other", async () => {
+  const { store } = world.context.inbox;
+  await Promise.all(Array.from({ length: 100 }, (_, i) => world.put(`${i}.bin`, Buffer.alloc(1_000, `${i} `))));
+  await world.put("large.bin", Buffer.alloc(5_000));
+  await store.put("blobs/orphan", Buffer.alloc(5_000));
+  const { read, readWhole } = store;
+  let [whole, sideBySide, most] = [0, 0, 0];
+  store.readWhole = (key) => (whole++, readWhole(key));
+  store.read = async (key, range) => {
+    most = Math.max(most, ++sideBySide);
+    expect(range).toMatchObject({ start: 0 });
+    return read(key, range).finally(() => sideBySide--);
+  };
+  expect(await world.context.inbox.sweep(new Date(Date.now() + MINUTE_MS))).toBe(1);
+  expect([whole, most]).toEqual([0, 32]);
+  expect(await store.list("blobs/", { limit: 10 })).toHaveLength(1);
+  await store.put("blobs/orphan", Buffer.alloc(5_000));
+  store.read = async (key, range) => {
+    await store.remove([key]); // settled since it was listed
+    return read(key, range);
+  };
+  expect(await world.context.inbox.sweep(new Date(Date.now() + MINUTE_MS))).toBe(2);
+});
