@@ -47,6 +47,8 @@ export function unreadable(uploadId: string): Settled {
 
 const MANIFESTS = "manifests/";
 const BLOBS = "blobs/";
+/** What else lies in an inbox: the web processes' tallies, and whose inbox it is. */
+const NO_UPLOADS = ["tallies/", "identity"];
 const LIST_AT_ONCE = 1_000;
 const MOST_SKEW_MS = 1_000; // between clocks that are kept in step
 const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
@@ -210,6 +212,9 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
   async function weigh(nextTurn: () => Promise<unknown>, signal: AbortSignal): Promise<{ uploads: number; bytes: number }> {
     const index = knowsItsDisk(store) ? { ...store.usage(), smallObjectBytes: store.smallObjectBytes } : undefined;
     let [uploads, bytes] = index ? [index.entries, index.sizeBytes] : [0, 0];
+    for (const prefix of index ? NO_UPLOADS : []) {
+      for await (const page of pages(prefix)) uploads -= page.length;
+    }
     for await (const page of pages(index ? BLOBS : "")) {
       for (const { key, sizeBytes } of page) {
         if (!index) uploads += key.startsWith(MANIFESTS) ? 1 : 0;
