@@ -113,6 +113,17 @@ describe("a limit", () => {
     await eventually(() => later.once() !== true, true);
   });
 
+  test("goes on from what was counted where a subject was forgotten here among many", async () => {
+    const counters = memory();
+    const { times } = limiter({ counters });
+    expect(times(5, "a")).toBe(5);
+    await eventually(() => counters.total("rate:address:a:1000"), 5);
+    for (let i = 0; i < 50_001; i++) times(1, `other ${i}`);
+    expect(times(1, "a")).toBe(1);
+    await eventually(() => counters.total("rate:address:a:1000"), 6);
+    expect(times(10, "a")).toBe(4);
+  });
+
   test("holds without Redis, for each process by itself", async () => {
     const { times, sleep } = limiter({ counters: away });
     expect(times(20)).toBe(10);
