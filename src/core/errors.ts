@@ -65,11 +65,14 @@ export class Unavailable extends Error {
   override readonly name = "Unavailable";
   readonly dependency: Dependency;
   readonly full: boolean;
+  /** It answers, and what it says does not pass by itself: somebody has to look. */
+  readonly refused: boolean;
 
-  constructor(dependency: Dependency, options: { cause?: unknown; full?: boolean } = {}) {
+  constructor(dependency: Dependency, options: { cause?: unknown; full?: boolean; refused?: boolean } = {}) {
     const reason = options.cause instanceof Error ? options.cause.message : String(options.cause ?? "no answer");
     super(`${dependency} is ${options.full ? "full" : "unavailable"}: ${reason}`, { cause: options.cause });
     this.dependency = dependency;
     this.full = options.full ?? false;
+    this.refused = options.refused ?? false;
   }
 }

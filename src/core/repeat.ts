@@ -20,7 +20,7 @@ export async function repeat({ name, everyMs, runOnce }: Job, signal: AbortSigna
       failures = 0;
     } catch (err) {
       failures++;
-      log[err instanceof Unavailable ? "warn" : "error"]({ err, job: name, failures }, "a job failed and will be tried again");
+      log[err instanceof Unavailable && !err.refused ? "warn" : "error"]({ err, job: name, failures }, "a job failed and will be tried again");
     }
     await pause(everyMs, signal);
   }

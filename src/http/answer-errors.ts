@@ -1,5 +1,5 @@
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from "express";
-import { Failure, FAILURES, Unavailable, type FailureCode } from "../core/errors.ts";
+import { Failure, FAILURES, Unavailable, type Dependency, type FailureCode } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { pageHeaders } from "./page-headers.ts";
 import { keepOpenAfterAnswer, lingerThenDestroy } from "./server.ts";
@@ -89,13 +89,15 @@ export function allow(...methods: string[]): RequestHandler {
   };
 }
 
+const NAMES: Record<Dependency, string> = { redis: "Redis", postgres: "PostgreSQL", inbox: "The inbox", storage: "The object store" };
+
 const STATUS_CODES: Record<number, FailureCode> = { 400: "MALFORMED_REQUEST", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "FILE_TOO_LARGE" };
 
 function toFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
   if (error instanceof Unavailable) {
     if (error.full && error.dependency !== "redis") return new Failure("OUT_OF_SPACE", undefined, { cause: error });
-    return new Failure("UNAVAILABLE", FAILURES.UNAVAILABLE.message.replace("Something this needs", `The ${error.dependency}`), { cause: error });
+    return new Failure("UNAVAILABLE", FAILURES.UNAVAILABLE.message.replace("Something this needs", NAMES[error.dependency]), { cause: error });
   }
   // Express's own refusals, such as a path that is not valid percent-encoding, carry a status below 500.
   const status = error instanceof Error && "status" in error ? Number(error.status) : 500;

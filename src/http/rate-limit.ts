@@ -1,10 +1,11 @@
 import type { Response } from "express";
 import { Failure, Unavailable } from "../core/errors.ts";
+import { nonce } from "../core/ids.ts";
 
 /** Counters that several processes share. See stream/counters.ts. */
 export interface SharedCounters {
-  /** Adds `by` to each (0: only reads it) and returns the totals. @throws Unavailable */
-  exchange(changes: readonly { key: string; by: number }[], expireSeconds: number): Promise<number[]>;
+  /** Puts down what `by` has counted in all (0: only reads) and returns what everybody has. Telling it twice changes nothing. @throws Unavailable */
+  exchange(changes: readonly { key: string; by: string; counted: number }[], expireSeconds: number): Promise<number[]>;
 }
 
 export interface RateLimitSettings {
@@ -28,9 +29,11 @@ interface Count {
   /** Of its counters: policy and subject. */
   key: string;
   window: number;
-  /** What all processes counted, and what was not told to the others yet. */
-  shared: number;
-  unsent: number;
+  /** Under which name this one is kept beside those of other processes, and of ours that were forgotten. */
+  by: string;
+  /** What was counted here, and what others are known to have counted. */
+  own: number;
+  others: number;
   before: number;
   /** Whether `before` is what all processes counted, or only what this one saw. */
   beforeKnown: boolean;
@@ -50,6 +53,9 @@ export function createRateLimits({ quotas, counters, now = Date.now }: RateLimit
   const policies = Object.entries(quotas).filter(([, quota]) => quota > 0).map(([name, quota]) => ({ name, quota, counts: new Map<string, Count>() }));
   const policyHeader = policies.map(({ name, quota }) => `"${name}";q=${quota};w=${WINDOW_SECONDS}`).join(", ");
   const changed = new Set<Count>();
+  const process = nonce();
+  let names = 0;
+  const nextName = () => `${process}-${(++names).toString(36)}`;
   let exchanging = false;
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
@@ -66,7 +72,7 @@ export function createRateLimits({ quotas, counters, now = Date.now }: RateLimit
     let header = "";
     let waitMs = 0;
     for (const { name, quota, counts: known } of policies) {
-      const count = countOf(known, `rate:${name}:${subjects[name]}`, Math.floor(at / WINDOW_MS));
+      const count = countOf(known, `rate:${name}:${subjects[name]}`, Math.floor(at / WINDOW_MS), nextName);
       const free = quota - used(count, at);
       const policyWaitMs = free >= 1 ? 0 : untilFree(count, quota, at);
       waitMs = Math.max(waitMs, policyWaitMs);
@@ -79,7 +85,7 @@ export function createRateLimits({ quotas, counters, now = Date.now }: RateLimit
     if (waitMs > 0) throw new Failure("TOO_MANY_UPLOADS", undefined, { retryAfterSeconds: Math.ceil(waitMs / 1000) });
     const done = work();
     for (const count of counts) {
-      count.unsent++;
+      count.own++;
       changed.add(count);
     }
     arm();
@@ -98,17 +104,17 @@ export function createRateLimits({ quotas, counters, now = Date.now }: RateLimit
   /** Tells the other processes what was counted here, and learns what they counted. */
   async function exchange(): Promise<void> {
     exchanging = true;
-    const sent = [...changed].map((count) => ({ count, by: count.unsent, reads: !count.beforeKnown }));
+    const sent = [...changed].map((count) => ({ count, counted: count.own, reads: !count.beforeKnown }));
     changed.clear();
-    const changes = sent.flatMap(({ count: { key, window }, by, reads }) => [
-      { key: `${key}:${window}`, by }, ...(reads ? [{ key: `${key}:${window - 1}`, by: 0 }] : []),
+    const changes = sent.flatMap(({ count: { key, window, by }, counted, reads }) => [
+      { key: `${key}:${window}`, by, counted }, ...(reads ? [{ key: `${key}:${window - 1}`, by, counted: 0 }] : []),
     ]);
     try {
       const totals = (await counters.exchange(changes, EXPIRE_SECONDS)).values();
-      for (const { count, by, reads } of sent) learn(count, by, totals.next().value!, reads ? totals.next().value! : undefined);
+      for (const { count, counted, reads } of sent) learn(count, counted, totals.next().value!, reads ? totals.next().value! : undefined);
     } catch (error) {
       if (!(error instanceof Unavailable)) throw error;
-      for (const { count } of sent) changed.add(count); // what was counted stays unsent
+      for (const { count } of sent) changed.add(count); // to be told again, whether it was heard or not
     } finally {
       exchanging = false;
     }
@@ -127,12 +133,12 @@ export function createRateLimits({ quotas, counters, now = Date.now }: RateLimit
 }
 
 /** The newest stand at the end, so that those to forget stand at the beginning. */
-function countOf(counts: Map<string, Count>, key: string, window: number): Count {
+function countOf(counts: Map<string, Count>, key: string, window: number, nextName: () => string): Count {
   const known = counts.get(key);
   if (known?.window === window) return known;
   counts.delete(key);
   const isNext = known?.window === window - 1;
-  const count = { key, window, shared: 0, unsent: 0, before: isNext ? known.shared + known.unsent : 0, beforeKnown: false };
+  const count = { key, window, by: nextName(), own: 0, others: 0, before: isNext ? known.own + known.others : 0, beforeKnown: false };
   counts.set(key, count);
   if (counts.size > MOST_SUBJECTS) counts.delete(counts.keys().next().value!);
   return count;
@@ -145,22 +151,22 @@ function forgetBefore(counts: Map<string, Count>, window: number): void {
   }
 }
 
-function used({ before, shared, unsent }: Count, at: number): number {
-  return before * (1 - (at % WINDOW_MS) / WINDOW_MS) + shared + unsent;
+function used({ before, own, others }: Count, at: number): number {
+  return before * (1 - (at % WINDOW_MS) / WINDOW_MS) + own + others;
 }
 
 /** Milliseconds until one more fits, if nobody sends any until then. */
-function untilFree({ before, shared, unsent }: Count, quota: number, at: number): number {
+function untilFree({ before, own, others }: Count, quota: number, at: number): number {
   const elapsedMs = at % WINDOW_MS;
-  const current = shared + unsent;
+  const current = own + others;
   const room = quota - 1 - current;
   if (room >= 0) return Math.max(1, WINDOW_MS * (1 - room / before) - elapsedMs);
   return WINDOW_MS - elapsedMs + WINDOW_MS * (1 - (quota - 1) / current);
 }
 
-function learn(count: Count, by: number, total: number, before: number | undefined): void {
-  count.shared = Math.max(count.shared + by, total); // a Redis that was emptied knows less than we do
-  count.unsent -= by;
+/** @param counted  what of our own is in the total */
+function learn(count: Count, counted: number, total: number, before: number | undefined): void {
+  count.others = Math.max(count.others, total - counted); // a Redis that was emptied knows less than we do
   if (before === undefined) return;
   count.before = Math.max(count.before, before);
   count.beforeKnown = true;

@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Express } from "express";
 import { FAILURES, type FailureCode } from "../core/errors.ts";
+import { networkOf } from "./client-address.ts";
 import { countBodies, isHeldUp, keepMinimumRate } from "./minimum-rate.ts";
 
 export interface ServerSettings {
@@ -13,6 +14,10 @@ export interface ServerSettings {
   leastBytesPerSecond?: number;
   /** A request whose headers take longer is given up: 408. */
   headersTimeoutMs?: number;
+  /** Beyond it a connection is closed unheard. */
+  mostConnections?: number;
+  /** All connections come from one address then, which may have all of them. */
+  behindProxy?: boolean;
 }
 
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -23,7 +28,9 @@ const MAX_HEADER_BYTES = 16_384;
 const MOST_CONNECTIONS = 10_000;
 
 /** An HTTP server whose limits fit uploads: bodies may take hours, headers may not. */
-export function createHttpServer({ app, idleMs, leastBytesPerSecond = 0, headersTimeoutMs = HEADERS_TIMEOUT_MS }: ServerSettings): Server {
+export function createHttpServer({
+  app, idleMs, leastBytesPerSecond = 0, headersTimeoutMs = HEADERS_TIMEOUT_MS, mostConnections = MOST_CONNECTIONS, behindProxy = false,
+}: ServerSettings): Server {
   const server = createServer({
     ...messageClasses(app),
     maxHeaderSize: MAX_HEADER_BYTES,
@@ -37,13 +44,34 @@ export function createHttpServer({ app, idleMs, leastBytesPerSecond = 0, headers
   // A client that asks first is told to go on only when the size it names can be accepted: see uploads/routes.ts.
   server.on("checkContinue", (req, res) => app(req, res));
   server.on("checkExpectation", (req, res) => app(req, res)); // any other: not ours to meet, and no reason to refuse
-  server.maxConnections = MOST_CONNECTIONS;
+  server.maxConnections = mostConnections;
+  if (!behindProxy) shareConnections(server, mostConnections);
   server.on("clientError", answerUnparsable);
   server.on("connect", refuseConnect);
   server.maxHeadersCount = 0; // beyond 2,000 it would drop them without a word; their size is limited
   server.setTimeout(idleMs, giveUpIdle);
   keepMinimumRate(server, { leastBytesPerSecond, windowMs: idleMs, giveUp: giveUpSlow });
   return server;
+}
+
+/** One address has at most as many connections as are free, or it could take all, and nobody else would be heard. */
+function shareConnections(server: Server, mostConnections: number): void {
+  const addresses = new Map<string, number>();
+  let all = 0;
+  server.on("connection", (socket: Socket) => {
+    if (socket.remoteAddress === undefined) return; // gone already
+    const address = networkOf(socket.remoteAddress);
+    const own = addresses.get(address) ?? 0;
+    if (own > 0 && own >= mostConnections - all) return void socket.destroy();
+    all++;
+    addresses.set(address, own + 1);
+    socket.once("close", () => {
+      all--;
+      const left = addresses.get(address)! - 1;
+      if (left > 0) addresses.set(address, left);
+      else addresses.delete(address);
+    });
+  });
 }
 
 /**

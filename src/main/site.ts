@@ -98,7 +98,9 @@ export async function openSite(context: Context): Promise<Site> {
     ],
     ...createAnswerErrors(log),
   });
-  const server = createHttpServer({ app, idleMs: config.UPLOAD_IDLE_SECONDS * 1000, leastBytesPerSecond: config.UPLOAD_MIN_BYTES_PER_SECOND });
+  const server = createHttpServer({
+    app, idleMs: config.UPLOAD_IDLE_SECONDS * 1000, leastBytesPerSecond: config.UPLOAD_MIN_BYTES_PER_SECOND, behindProxy: config.TRUST_PROXY > 0,
+  });
   await listen(server, config.HOST, config.PORT);
   const url = () => urlOf(server, config.HOST);
   log.info({ url: url(), ledger }, "listening");

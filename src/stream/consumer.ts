@@ -80,7 +80,7 @@ export function createConsumer(settings: ConsumerSettings) {
         if (signal.aborted) return;
         failures++;
         const waitMs = backoffMs(failures, { firstMs: 100, mostMs: 10_000 });
-        const level = err instanceof Unavailable ? "warn" : "error";
+        const level = err instanceof Unavailable && !err.refused ? "warn" : "error";
         log[level]({ err, stream, failures, waitMs: Math.round(waitMs) }, "consumer waits before it tries again");
         await pause(waitMs, signal);
       }
@@ -136,9 +136,9 @@ export function createConsumer(settings: ConsumerSettings) {
       if (!(error instanceof Error) || !/EXECABORT|OOM/.test(error.message)) throw error;
       // A full Redis takes nothing in a MULTI, but these two one by one. XDEL first: should we die in between, the
       // pending entry of a message that is gone is dropped by the next XAUTOCLAIM, while the other way round it stays for ever.
-      return redis.pipeline().xdel(stream, ...ids).xack(stream, group, ...ids).exec();
+      return command(redis.pipeline().xdel(stream, ...ids).xack(stream, group, ...ids).exec());
     }) ?? [];
-    for (const [error] of replies) if (error) throw error;
+    for (const [error] of replies) if (error) await command(Promise.reject(error));
   }
 
   /** Resets the entries' idle time, so that nobody takes over a batch that is merely slow. */

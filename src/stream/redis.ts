@@ -74,8 +74,9 @@ export async function closeRedis(redis: Redis): Promise<void> {
 }
 
 /**
- * Errors of the connection, and replies that say the server cannot take commands now, become Unavailable;
- * other replies (a wrong command: a bug of ours) stay what they are.
+ * Whatever Redis does not do becomes Unavailable: it cannot be reached, cannot take commands now, or refuses this one
+ * (`refused`: a key of ours that somebody else wrote to, a provider's quota, a command it does not have). Only replies
+ * that the consumer knows how to go on from stay what they are.
  */
 export async function command<T>(reply: Promise<T>): Promise<T> {
   try {
@@ -86,10 +87,11 @@ export async function command<T>(reply: Promise<T>): Promise<T> {
 }
 
 const NOT_NOW = /^(OOM|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|BUSY|MISCONF|NOREPLICAS|TRYAGAIN|NOAUTH|WRONGPASS|NOPERM)\b/;
+const EXPECTED = /^(NOGROUP|BUSYGROUP|UNBLOCKED|EXECABORT|ERR no such key)\b/;
 
 function translate(error: unknown): unknown {
-  if (error instanceof Error && error.name === "ReplyError") {
-    return NOT_NOW.test(error.message) ? new Unavailable("redis", { cause: error, full: error.message.startsWith("OOM") }) : error;
-  }
-  return new Unavailable("redis", { cause: error });
+  if (error instanceof Unavailable) return error;
+  if (!(error instanceof Error) || error.name !== "ReplyError") return new Unavailable("redis", { cause: error });
+  if (EXPECTED.test(error.message)) return error;
+  return new Unavailable("redis", { cause: error, full: error.message.startsWith("OOM"), refused: !NOT_NOW.test(error.message) });
 }

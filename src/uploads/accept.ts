@@ -133,11 +133,11 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
   async function enqueueOnce(manifest: Manifest, first: boolean): Promise<string | null> {
     const memory = `${stream}:stream-id:${manifest.upload_id}`;
     if (!first) {
-      const known = await command(redis.get(memory)).catch(orWhenUnavailable(null));
+      const known = await command(redis.get(memory)).catch(() => null); // it is promised by now, whatever Redis says
       if (known) return known;
     }
     const streamId = await announce(manifest);
-    if (streamId) await command(redis.set(memory, streamId, "EX", REMEMBER_STREAM_ID_SECONDS)).catch(orWhenUnavailable(null));
+    if (streamId) await command(redis.set(memory, streamId, "EX", REMEMBER_STREAM_ID_SECONDS)).catch(() => null);
     return streamId;
   }
 

@@ -1,7 +1,7 @@
 import { Failure, type FailureCode } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { knowsItsDisk, type ObjectStore } from "../objects/object-store.ts";
-import type { Backlog } from "./backlog.ts";
+import type { Backlog, Waiting } from "./backlog.ts";
 import { INTAKE_MEMORY_BYTES } from "./intake.ts";
 
 export interface AdmissionSettings {
@@ -17,7 +17,7 @@ export interface AdmissionSettings {
 
 /** An upload that was let in. Whoever has it gives it back, once; twice is no harm. */
 export interface Place {
-  /** Accepted: from now on it is a part of the backlog. */
+  /** Accepted: from now on it is a part of the backlog, and not on its way there. */
   accepted(sizeBytes: number): void;
   release(): void;
 }
@@ -38,13 +38,14 @@ export type Admission = ReturnType<typeof createAdmission>;
 
 /**
  * Decides, before a byte of a body is read, whether this process takes an upload on: by how many are under way, by the
- * memory they hold, by what waits in the inbox, and by the room on its disk. One address gets at most half of the places
- * and of the memory. An upload that is the only one is never too large for the memory.
+ * memory they hold, by what waits in the inbox, and by the room on its disk. One address has at most as much of the places
+ * and of the memory as is free: the first gets half, the next one half of the rest, so that there is something left for one
+ * who has nothing yet. An upload that is the only one is never too large for the memory.
  */
 export function createAdmission({ store, smallObjectBytes, backlog, mostUploads, memoryBytes, minFreeBytes, log }: AdmissionSettings) {
   const all: Share = { uploads: 0, memoryBytes: 0 };
   const most: Share = { uploads: mostUploads, memoryBytes };
-  const mostOfOne: Share = { uploads: Math.ceil(mostUploads / 2), memoryBytes: memoryBytes / 2 };
+  const coming: Waiting = { uploads: 0, bytes: 0 }; // under way, and not accepted yet
   const addresses = new Map<string, Share>();
   const refusals = new Map<FailureCode, { count: number; loggedAt: number }>();
 
@@ -65,23 +66,42 @@ export function createAdmission({ store, smallObjectBytes, backlog, mostUploads,
     const needsBytes = memoryOf(sizeBytes ?? Number.POSITIVE_INFINITY);
     const own = addresses.get(address) ?? { uploads: 0, memoryBytes: 0 };
     if (!fits(needsBytes, all, most)) throw new Failure("TOO_BUSY");
-    if (!fits(needsBytes, own, mostOfOne)) throw new Failure("TOO_BUSY", "As many uploads are under way from your address as one may have. Try again in a moment.");
-    backlog.assertRoom(all.uploads);
+    if (!fits(needsBytes, own, leftFor(needsBytes))) throw new Failure("TOO_BUSY", "As many uploads are under way from your address as one may have. Try again in a moment.");
+    const bringsBytes = sizeBytes ?? smallObjectBytes;
+    backlog.assertRoom(coming, bringsBytes);
     if (!hasSpace(sizeBytes ?? 0)) throw new Failure("OUT_OF_SPACE");
     take(all, 1, needsBytes);
     take(own, 1, needsBytes);
     addresses.set(address, own);
+    coming.uploads++;
+    coming.bytes += bringsBytes;
     let held = true;
+    let isComing = true;
+    const arrive = () => {
+      if (!isComing) return;
+      isComing = false;
+      coming.uploads--;
+      coming.bytes -= bringsBytes;
+    };
     return {
-      accepted: backlog.accepted,
+      accepted(acceptedBytes) {
+        arrive();
+        backlog.accepted(acceptedBytes);
+      },
       release() {
         if (!held) return;
         held = false;
+        arrive();
         take(all, -1, -needsBytes);
         take(own, -1, -needsBytes);
         if (own.uploads === 0) addresses.delete(address);
       },
     };
+  }
+
+  /** What one address may have, so that it has no more than is free then. */
+  function leftFor(needsBytes: number): Share {
+    return { uploads: most.uploads - all.uploads, memoryBytes: most.memoryBytes - all.memoryBytes - needsBytes };
   }
 
   function memoryOf(sizeBytes: number): number {

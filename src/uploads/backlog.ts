@@ -36,16 +36,23 @@ export function createBacklog({ inbox, mostUploads, mostBytes, lookEveryMs }: Ba
   let timer: NodeJS.Timeout | undefined;
   const ended = new AbortController();
 
-  /** @param underWay  uploads that are let in already and may become part of it @throws Failure BACKLOG_FULL */
-  function assertRoom(underWay: number): void {
+  /**
+   * @param coming  uploads that are let in already and may become part of it
+   * @param bringsBytes  of the one that asks
+   * @throws Failure BACKLOG_FULL
+   */
+  function assertRoom(coming: Readonly<Waiting>, bringsBytes: number): void {
     const now = performance.now();
-    const full = isFull(underWay);
+    const full = isFull(coming, bringsBytes);
     if (now >= (full ? soonest : due)) void look();
     if (full) throw new Failure("BACKLOG_FULL", undefined, { retryAfterSeconds: RETRY_AFTER_SECONDS });
   }
 
-  function isFull(underWay: number): boolean {
-    return found.uploads + since.uploads + underWay >= mostUploads || found.bytes + since.bytes >= mostBytes;
+  /** Where nothing waits and nothing comes, one upload may be larger than all may be together: it would never get in. */
+  function isFull(coming: Readonly<Waiting>, bringsBytes: number): boolean {
+    const uploads = found.uploads + since.uploads + coming.uploads;
+    const bytes = found.bytes + since.bytes + coming.bytes;
+    return uploads >= mostUploads || bytes >= mostBytes || (uploads > 0 && bytes + bringsBytes > mostBytes);
   }
 
   function accepted(sizeBytes: number): void {
@@ -74,7 +81,7 @@ export function createBacklog({ inbox, mostUploads, mostBytes, lookEveryMs }: Ba
     const endedAt = performance.now();
     soonest = endedAt + Math.max(LEAST_PAUSE_MS, PAUSE_PER_LOOK * (endedAt - beganAt));
     due = Math.max(soonest, beganAt + lookEveryMs);
-    if (isFull(0)) timer = setTimeout(() => void look(), due - endedAt).unref();
+    if (isFull(nothing(), 0)) timer = setTimeout(() => void look(), due - endedAt).unref();
   }
 
   /** A look that is under way asks the store for nothing more. */

@@ -6,6 +6,8 @@ import type { Manifest } from "./messages.ts";
 
 export const MANIFESTS = "manifests/";
 export const BLOBS = "blobs/";
+/** What else lies in an inbox: the web processes' tallies, and whose inbox it is. */
+const NO_UPLOADS = ["tallies/", "identity"];
 const LIST_AT_ONCE = 1_000;
 const READ_AT_ONCE = 32;
 const MOST_TIMES = 200_000; // about 20 MB
@@ -69,6 +71,9 @@ export function createInboxListing({ store, clock, readManifestAt }: {
   async function weigh(nextTurn: () => Promise<unknown>, signal: AbortSignal): Promise<{ uploads: number; bytes: number }> {
     const index = knowsItsDisk(store) ? { ...store.usage(), smallObjectBytes: store.smallObjectBytes } : undefined;
     let [uploads, bytes] = index ? [index.entries, index.sizeBytes] : [0, 0];
+    for (const prefix of index ? NO_UPLOADS : []) {
+      for await (const page of pages(prefix)) uploads -= page.length;
+    }
     for await (const page of pages(index ? BLOBS : "")) {
       for (const { key, sizeBytes } of page) {
         if (!index) uploads += key.startsWith(MANIFESTS) ? 1 : 0;

@@ -103,7 +103,7 @@ export const GUARDS = [
   },
   {
     guard: "A backlog that is too long closes the door", file: "src/uploads/admission.ts",
-    from: "    backlog.assertRoom(all.uploads);", to: "",
+    from: "    backlog.assertRoom(coming, bringsBytes);", to: "",
     test: ["test/uploads/admission.test.ts", ""],
   },
   {

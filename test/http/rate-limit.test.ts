@@ -6,8 +6,10 @@ import { networkOf } from "../../src/http/client-address.ts";
 import { createRateLimits, type SharedCounters } from "../../src/http/rate-limit.ts";
 import { openSite, type Site } from "../../src/main/site.ts";
 import { createCounters } from "../../src/stream/counters.ts";
-import { closeRedis, openRedis } from "../../src/stream/redis.ts";
+import { closeRedis, openRedis, whenReady } from "../../src/stream/redis.ts";
 import { eventually } from "../support/eventually.ts";
+import { throughFaultProxy } from "../support/fault-proxy.ts";
+import { servers } from "../support/servers.ts";
 import { openWorld, type World } from "../support/world.ts";
 import { ask, expectRefusal } from "./raw.ts";
 
@@ -33,14 +35,15 @@ function limiter({ quotas = { address: 10 }, counters = memory(), at = START }: 
   return { rates, headers, once, times, sleep: (ms: number) => void (now += ms) };
 }
 
-function memory(): SharedCounters & { totals: Map<string, number> } {
-  const totals = new Map<string, number>();
+function memory(): SharedCounters & { total(key: string): number } {
+  const hashes = new Map<string, Map<string, number>>();
+  const total = (key: string) => [...(hashes.get(key)?.values() ?? [])].reduce((sum, counted) => sum + counted, 0);
   return {
-    totals,
+    total,
     async exchange(changes) {
-      return changes.map(({ key, by }) => {
-        totals.set(key, (totals.get(key) ?? 0) + by);
-        return totals.get(key)!;
+      return changes.map(({ key, by, counted }) => {
+        if (counted > 0) hashes.set(key, (hashes.get(key) ?? new Map()).set(by, counted));
+        return total(key);
       });
     },
   };
@@ -102,12 +105,23 @@ describe("a limit", () => {
     const counters = memory();
     const [one, other] = [limiter({ counters }), limiter({ counters })];
     expect([one.times(6), other.times(2)]).toEqual([6, 2]);
-    await eventually(() => counters.totals.get("rate:address:a:1000"), 8);
+    await eventually(() => counters.total("rate:address:a:1000"), 8);
     expect(one.times(1)).toBe(1); // and learns of the other's two
     await eventually(() => one.headers["RateLimit"] && one.once() !== true, true);
     const later = limiter({ counters, at: START + MINUTE_MS });
     expect(later.times(1)).toBe(1); // a new process does not know yet
     await eventually(() => later.once() !== true, true);
+  });
+
+  test("goes on from what was counted where a subject was forgotten here among many", async () => {
+    const counters = memory();
+    const { times } = limiter({ counters });
+    expect(times(5, "a")).toBe(5);
+    await eventually(() => counters.total("rate:address:a:1000"), 5);
+    for (let i = 0; i < 50_001; i++) times(1, `other ${i}`);
+    expect(times(1, "a")).toBe(1);
+    await eventually(() => counters.total("rate:address:a:1000"), 6);
+    expect(times(10, "a")).toBe(4);
   });
 
   test("holds without Redis, for each process by itself", async () => {
@@ -194,7 +208,7 @@ describe("the door", () => {
     others.push(other);
     for (let i = 0; i < 15; i++) await put();
     const keys = () => world.redis.keys("*rate:address:*").then((found) => found.filter((key) => key.startsWith(world.id)));
-    await eventually(async () => (await Promise.all((await keys()).map((key) => world.redis.get(key)))).reduce((sum, count) => sum + Number(count), 0), 15);
+    await eventually(async () => (await Promise.all((await keys()).map((key) => world.redis.hvals(key)))).flat().reduce((sum, count) => sum + Number(count), 0), 15);
     for (const key of await keys()) expect(await world.redis.ttl(key)).toBeGreaterThan(60);
     let accepted = 0;
     await eventually(async () => {
@@ -214,6 +228,35 @@ describe("the door", () => {
     await new Promise((resolve) => setTimeout(resolve, 450)); // the exchanges that fail
     expect(times(20)).toBe(0);
     await closeRedis(redis);
+  });
+
+  test("counts once what a slow Redis was told again and again, and what came while it was slow", async () => {
+    const log = createLog("silent", "test");
+    world = await openWorld();
+    const proxy = await throughFaultProxy(servers.redisUrl());
+    const redis = openRedis({ url: proxy.url, commandTimeoutMs: 100, log });
+    await whenReady(redis, 5_000);
+    const counters = createCounters(redis, `${world.id}:`);
+    let [failed, done] = [0, 0];
+    const exchange: SharedCounters["exchange"] = (...given) => counters.exchange(...given).then((totals) => (done++, totals), (error) => {
+      failed++;
+      throw error;
+    });
+    const { rates, times, once, headers } = limiter({ quotas: { address: 100 }, counters: { exchange } });
+    try {
+      proxy.set({ latencyMs: 60 }); // there and back takes longer than a command may, and less than a connection may be silent
+      expect(times(5)).toBe(5);
+      await eventually(() => failed >= 3, true);
+      expect(times(5)).toBe(5);
+      await eventually(() => failed >= 5, true);
+      proxy.set({});
+      await eventually(() => done >= 1, true);
+      expect([once(), headers["RateLimit"]]).toEqual([true, '"address";r=89;t=60']);
+    } finally {
+      rates.stop();
+      await closeRedis(redis);
+      await proxy.close();
+    }
   });
 
   test("tells a person at the page what to do", async () => {

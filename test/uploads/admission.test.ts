@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { announceInbox } from "../../src/main/shared-inbox.ts";
 import { openSite } from "../../src/main/site.ts";
 import { ask, connectRaw, expectRefusal, inboxOf, type Answer } from "../http/raw.ts";
 import { knowsItsDisk } from "../../src/objects/object-store.ts";
@@ -52,7 +53,7 @@ function expectBusy(answer: Answer, code: "TOO_BUSY" | "BACKLOG_FULL" | "OUT_OF_
 describe("places", () => {
   test.each(doors)("are MAX_CONCURRENT_UPLOADS; another upload by %s is refused before its body, and let in when one is free", async (_door, head, before, behind) => {
     world = await openWorld({ MAX_CONCURRENT_UPLOADS: "4" });
-    for (const from of [HERE, HERE, THERE, THERE]) expect((await begin(head(5), from)).status).toBe(100);
+    for (const from of [HERE, HERE, THERE, "127.0.0.4"]) expect((await begin(head(5), from)).status).toBe(100);
     expectBusy(await begin(head(5), "127.0.0.3"));
     expect(world.site.underWay().uploads).toBe(4);
     await held[0]!.send(`${before}hello${behind}`);
@@ -66,6 +67,17 @@ describe("places", () => {
     for (let i = 0; i < 100; i++) expect((await begin(i % 2 ? putHead(9) : formHead("/api/upload", 9))).status).toBe(100);
     expectBusy(await begin(putHead(9)));
     expect((await ask(world.url, "PUT /api/upload/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", "PUT", { from: THERE })).status).toBe(202);
+  });
+
+  test("are for one address at most as many as are free, so that two cannot shut the door for a third one", async () => {
+    world = await openWorld({ MAX_CONCURRENT_UPLOADS: "64" });
+    const taken = [0, 0, 0];
+    for (const [i, from] of [HERE, THERE, "127.0.0.3"].entries()) {
+      while ((await begin(putHead(9), from)).status === 100) taken[i]!++;
+    }
+    expect(taken).toEqual([32, 16, 8]);
+    expectBusy(await begin(putHead(9)));
+    expect((await begin(putHead(9), "127.0.0.4")).status).toBe(100);
   });
 
   test("are one at least for each address", async () => {
@@ -139,6 +151,18 @@ describe("memory", () => {
     expect(world.site.underWay().memoryBytes).toBeLessThanOrEqual(100 * MIB);
   });
 
+  test("is not all for two addresses: a third one finds some of it free", async () => {
+    world = await openWorld({ UPLOAD_MEMORY_BYTES: String(100 * MIB) });
+    const taken = [0, 0, 0];
+    for (const [i, from] of [HERE, THERE, "127.0.0.3"].entries()) {
+      while ((await begin(CHUNKED, from)).status === 100) taken[i]!++;
+      expect(world.site.underWay().memoryBytes).toBeLessThanOrEqual([50, 75, 87.5][i]! * MIB);
+    }
+    expect(taken[0]).toBeGreaterThan(taken[1]!);
+    expect(taken[1]).toBeGreaterThan(taken[2]!);
+    expect(taken[2]).toBeGreaterThan(0);
+  });
+
   test("is never too little for an upload that is alone", async () => {
     world = await openWorld({ INBOX: "s3", UPLOAD_MEMORY_BYTES: String(MIB) });
     expect((await world.put("large.bin", Buffer.alloc(3 * MIB, "x"))).status).toBe(202);
@@ -160,10 +184,53 @@ describe("backlog", () => {
 
   test("of MAX_BACKLOG_BYTES closes it, too", async () => {
     world = await openWorld({ MAX_BACKLOG_BYTES: String(MIB) });
-    for (let i = 0; i < 2; i++) expect((await world.put("a.bin", randomBytes(600_000))).status).toBe(202);
-    expectBusy(await begin(putHead(5)), "BACKLOG_FULL");
+    for (let i = 0; i < 2; i++) expect((await world.put("a.bin", randomBytes(400_000))).status).toBe(202);
+    expectBusy(await begin(putHead(400_000)), "BACKLOG_FULL");
     await world.settleAll();
     await eventually(async () => (await world.put("b.txt", "b")).status, 202);
+  });
+
+  test.each(doors)("of MAX_BACKLOG_BYTES counts what uploads by %s have announced, before it has come", async (_door, head, before, behind) => {
+    world = await openWorld({ MAX_BACKLOG_BYTES: "1000000" });
+    const answers = await Promise.all(Array.from({ length: 10 }, (_, i) => begin(head(300_000), `127.0.0.${i + 1}`)));
+    const refused = answers.filter(({ status }) => status !== 100);
+    expect(refused).toHaveLength(7);
+    for (const answer of refused) expectBusy(answer, "BACKLOG_FULL");
+    const admitted = held.filter((_, i) => answers[i]!.status === 100);
+    admitted[0]!.close(); // what does not come is not waited for
+    await eventually(() => world.site.underWay().uploads, 2);
+    await admitted[1]!.send(`${before}${"x".repeat(300_000)}${behind}`);
+    expect([202, 303]).toContain((await admitted[1]!.answer()).status);
+    await eventually(() => world.site.underWay().uploads, 1);
+    expect((await begin(head(300_000))).status).toBe(100);
+    expectBusy(await begin(head(300_000)), "BACKLOG_FULL");
+  });
+
+  test("of MAX_BACKLOG_BYTES counts an upload of unknown length as SMALL_OBJECT_BYTES", async () => {
+    world = await openWorld({ MAX_BACKLOG_BYTES: "1000000", SMALL_OBJECT_BYTES: "300000" });
+    const answers = await Promise.all(Array.from({ length: 5 }, () => begin(CHUNKED)));
+    expect(answers.map(({ status }) => status).sort()).toEqual([100, 100, 100, 503, 503]);
+  });
+
+  test("of MAX_BACKLOG_BYTES lets in an upload larger than that while nothing waits and it is the only one", async () => {
+    world = await openWorld({ MAX_BACKLOG_BYTES: "1000000" });
+    expect((await begin(putHead(5_000_000))).status).toBe(100);
+    expectBusy(await begin(putHead(5)), "BACKLOG_FULL");
+  });
+
+  test("of MAX_BACKLOG=1 opens again once that one is settled: what else lies in the inbox is no upload", async () => {
+    world = await openWorld({ MAX_BACKLOG: "1" });
+    await announceInbox(world.context);
+    const tallies = async () => (await world.context.inbox.store.list("tallies/", { limit: 10 })).length;
+    for (let i = 0; i < 2; i++) {
+      await eventually(async () => (await world.put("a.txt", `a ${i}`)).status, 202, 30_000);
+      expectBusy(await begin(putHead(5)), "BACKLOG_FULL");
+      await world.settleAll();
+      await eventually(tallies, 1);
+    }
+    for (let i = 0; i < 5; i++) await world.context.inbox.store.put(`tallies/other-${i}`, Buffer.from("[]"));
+    await eventually(async () => (await world.put("a.txt", "a 3")).status, 202, 30_000);
+    expect(await world.context.inbox.weigh(async () => {}, new AbortController().signal)).toMatchObject({ uploads: 1 });
   });
 
   test("is what lies in the inbox, whoever put it there and whatever Redis says", async () => {
