@@ -136,4 +136,24 @@ export const GUARDS = [
     from: "  if (!ours) throw", to: "  if (!ours && req.method === \"NONE\") throw",
     test: ["test/http/same-origin.test.ts", ""],
   },
+  {
+    guard: "Looking at what waits does not read it", file: "src/uploads/inbox-listing.ts",
+    from: "= listsKeys(store)\n", to: "= listsKeys(store) && limit < 0\n",
+    test: ["test/uploads/reconcile.test.ts", "reads none of it"],
+  },
+  {
+    guard: "The same key heals a file that is known to be damaged", file: "src/uploads/accept.ts",
+    from: "    if (stored && !stored.damaged) {", to: "    if (stored) {",
+    test: ["test/uploads/reconcile.test.ts", "came again for a file whose object is damaged"],
+  },
+  {
+    guard: "An address has at most as many places as are free", file: "src/uploads/admission.ts",
+    from: "    if (!fits(needsBytes, own, leftFor(needsBytes))) throw", to: "    if (needsBytes < 0) throw",
+    test: ["test/uploads/admission.test.ts", ""],
+  },
+  {
+    guard: "A range is held against the sums of its blocks", file: "src/objects/block-sums.ts",
+    from: "      if (sum !== sums[Math.floor(at / BLOCK_BYTES)]) throw", to: "      if (sums.length === 0) throw",
+    test: ["test/objects/block-sums.test.ts", ""],
+  },
 ];
