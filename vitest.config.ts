@@ -12,7 +12,7 @@ export default defineConfig({
         test: {
           name: "behaviour",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/faults/**"],
+          exclude: ["test/faults/**", "test/soak/**"],
           // Real servers on a busy machine: a hang must end, a slow moment must not fail.
           testTimeout: 30_000,
           hookTimeout: 60_000,

@@ -21,6 +21,9 @@ const FILE = 2;
  * promise below resolves when the change survives a power cut, a failed flush leaves the old state, and a
  * reader never acts on what may still be lost. As fast as the overlapping mode here: all writers that wait
  * share commits either way.
+ * `noReadAhead`: where the index is larger than the memory left for it, the kernel would read 128 KiB around every page that
+ * is touched, and throw out others for it. In 512 MB, with 700 MB waiting, a worker settled 30 uploads a second, reading
+ * 25 MB for each; without, 270 and 0.2 MB.
  * `eventTurnBatching: false`: when a commit fails, the batching mode rejects a promise nobody can reach, which
  * ends the process.
  */
@@ -32,6 +35,7 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     keyEncoding: "binary",
     mapSize: MAP_BYTES,
     overlappingSync: false,
+    ...({ noReadAhead: true } as object), // missing in the package's types
     eventTurnBatching: false,
   });
   db.readerCheck(); // slots of readers that were killed: they keep old pages from being used again

@@ -129,7 +129,7 @@ describe.each([
     expect([answer.status, answer.headers["content-type"]]).toEqual([200, "application/json; charset=utf-8"]);
     expect(answer.headers).not.toHaveProperty("content-disposition");
     expect(JSON.parse(answer.text)).toEqual({
-      id, name: '東京 "1".bin', size, sha256: sha256(bytes), content_type: "application/x-thing", uploader_id: null, event_time: expect.stringMatching(/Z$/),
+      id, name: '東京 "1".bin', size, sha256: sha256(bytes), content_type: "application/x-thing", uploader_id: null, damaged: false, event_time: expect.stringMatching(/Z$/),
       stored_at: settled ? expect.stringMatching(/Z$/) : null, url: `/api/files/${id}`, status_url: `/api/files/${id}/status`,
     });
   });

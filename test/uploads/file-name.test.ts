@@ -86,7 +86,7 @@ describe("a file is known by", () => {
     for (const raw of ["%".repeat(8_000) + "01".repeat(4_000), "\u202e".repeat(16_000) + "a", ".".repeat(16_000), "a.".repeat(8_000), " ".repeat(16_000) + "a"]) {
       const startedAt = performance.now();
       cleanFileName(raw);
-      expect(performance.now() - startedAt).toBeLessThan(100);
+      expect(performance.now() - startedAt).toBeLessThan(1_000); // quadratic, it would be minutes
     }
   });
 });
