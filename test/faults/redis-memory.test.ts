@@ -29,7 +29,7 @@ test("with Redis down, 5,000 uploads leave nothing behind in the memory of the w
   await eventually(() => world().ledger(), WARM_UP + 5_000, 60_000);
   await eventually(() => world().redis.xlen(world().stream), 0);
   const { store } = world().context.inbox;
-  await eventually(async () => (await store.list("", { limit: 10 })).map(({ key }) => key), ["identity"]);
+  await eventually(async () => (await store.list("", { limit: 10 })).map(({ key }) => key).filter((key) => !key.startsWith("tallies/")), ["identity"]);
 }, 120_000);
 
 test("with a Redis that does not answer, uploads wait for it no longer than it takes to notice, and leave nothing behind either", async () => {

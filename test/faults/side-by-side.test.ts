@@ -27,11 +27,11 @@ describe("a worker that stands still past its claim", () => {
       await hub.web.start();
       await sleeper.start({ FAILPOINTS: `${step}=stop@2` });
       const crowd = openCrowd({ urls: hub.urls, clients: 6, sizes: [900, 300_000] });
-      await eventually(() => sleeper.output().includes(`failpoint ${step}: stop`), true);
+      await eventually(() => sleeper.output().includes(`failpoint ${step}: stop`), true, 60_000);
       await other.start();
-      await eventually(() => other.output().includes("took over entries that a consumer left"), true);
+      await eventually(() => other.output().includes("took over entries that a consumer left"), true, 60_000);
       await crowd.more(20);
-      await eventually(async () => (await hub.sql("select id from files")).length >= crowd.acknowledged.size - 20, true);
+      await eventually(async () => (await hub.sql("select id from files")).length >= crowd.acknowledged.size - 20, true, 60_000);
       sleeper.resume();
       await crowd.more(20);
       await crowd.stop();
@@ -47,7 +47,7 @@ describe("a web process that stands still", () => {
       await Promise.all([sleeper.start({ FAILPOINTS: `${step}=stop@3` }), other.start(), hub.worker.start()]);
       // One client: a process stopped in the midst of another upload's commit holds the lock of the inbox's index, and all wait for it.
       const crowd = openCrowd({ urls: hub.urls, clients: 1, sizes: [900, 300_000], attemptTimeoutMs: 1_000 });
-      await eventually(() => sleeper.output().includes(`failpoint ${step}: stop`), true);
+      await eventually(() => sleeper.output().includes(`failpoint ${step}: stop`), true, 60_000);
       await crowd.more(10);
       sleeper.resume();
       await crowd.more(10);
