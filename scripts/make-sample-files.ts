@@ -6,6 +6,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { bmp, gzip, pdf, png, tar, wav, zip } from "./sample-formats.ts";
+import { randomFrom } from "./random.ts";
 
 const DAY = Date.UTC(2025, 10, 7);
 const STATIONS = [
@@ -50,17 +51,6 @@ for (const [name, content] of Object.entries(files)) {
 console.log(`${Object.keys(files).length} files, ${Math.round(totalBytes / 1024)} KiB, in ${folder}`);
 
 // Numbers
-
-/** mulberry32: small, and the same everywhere, unlike Math.random. */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 function noise(sizeBytes: number, seed: number): Buffer {
   const random = randomFrom(seed);

@@ -47,7 +47,6 @@ export function createDamage({ db, verifier, name, log, filesAtOnce = 50_000 }: 
   /** For who cannot wait and has more to do: checks by and by, and once at a time. */
   function report(expected: Expected, foundBy: FoundBy): void {
     if (reports.has(expected.key)) return;
-    verifier.forget(expected.key);
     const checking = check(expected, foundBy).then(
       (verdict) => {
         if (verdict?.good) log.warn({ storageKey: expected.key, foundBy }, "an object that was read as damaged is good when it is read again");

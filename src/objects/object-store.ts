@@ -142,6 +142,18 @@ export function knowsItsDisk(store: ObjectStore): store is ObjectStore & KnowsIt
   return "room" in store && "usage" in store;
 }
 
+const LIST_AT_ONCE = 1_000;
+
+/** All objects under a prefix, listed a page at a time. @throws Unavailable */
+export async function* pagesOf(store: ObjectStore, prefix: string): AsyncGenerator<ObjectInfo[]> {
+  for (let after: string | undefined; ;) {
+    const page = await store.list(prefix, { limit: LIST_AT_ONCE, ...(after && { after }) });
+    yield page;
+    if (page.length < LIST_AT_ONCE) return;
+    after = page.at(-1)!.key;
+  }
+}
+
 const LONGEST_KEY_BYTES = 1_024; // S3's limit
 
 /** Callers make the keys, so a bad one is a bug and a plain Error. Lone surrogates have no UTF-8: two would be one key. */

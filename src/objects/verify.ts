@@ -145,7 +145,7 @@ export function createVerifier({ store, mostRemembered = 8_192, rememberMs = 3_6
     }
   }
 
-  return { verify, open, forget: (key: string) => void readAt.delete(key) };
+  return { verify, open };
 }
 
 function assertSize(foundBytes: number, expectedBytes: number): void {

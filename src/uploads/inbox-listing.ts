@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../core/clock.ts";
 import { timeOf } from "../core/ids.ts";
-import { knowsItsDisk, listsKeys, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
+import { knowsItsDisk, listsKeys, pagesOf, type ObjectStore } from "../objects/object-store.ts";
 import type { Manifest } from "./messages.ts";
 
 export const MANIFESTS = "manifests/";
@@ -72,9 +72,9 @@ export function createInboxListing({ store, clock, readManifestAt }: {
     const index = knowsItsDisk(store) ? { ...store.usage(), smallObjectBytes: store.smallObjectBytes } : undefined;
     let [uploads, bytes] = index ? [index.entries, index.sizeBytes] : [0, 0];
     for (const prefix of index ? NO_UPLOADS : []) {
-      for await (const page of pages(prefix)) uploads -= page.length;
+      for await (const page of pagesOf(store, prefix)) uploads -= page.length;
     }
-    for await (const page of pages(index ? BLOBS : "")) {
+    for await (const page of pagesOf(store, index ? BLOBS : "")) {
       for (const { key, sizeBytes } of page) {
         if (!index) uploads += key.startsWith(MANIFESTS) ? 1 : 0;
         else uploads -= sizeBytes > index.smallObjectBytes ? 2 : 1;
@@ -93,7 +93,7 @@ export function createInboxListing({ store, clock, readManifestAt }: {
    */
   async function sweep(before: Date): Promise<number> {
     const orphans = new Set<string>();
-    for await (const page of pages(BLOBS)) {
+    for await (const page of pagesOf(store, BLOBS)) {
       for (const { key, modifiedAt } of page) if (modifiedAt < before) orphans.add(key);
     }
     if (orphans.size === 0) return 0;
@@ -110,16 +110,6 @@ export function createInboxListing({ store, clock, readManifestAt }: {
     }
     await store.remove([...orphans]);
     return orphans.size;
-  }
-
-  /** All objects under a prefix, listed a page at a time. */
-  async function* pages(prefix: string): AsyncGenerator<ObjectInfo[]> {
-    for (let after: string | undefined; ;) {
-      const page = await store.list(prefix, { limit: LIST_AT_ONCE, ...(after && { after }) });
-      yield page;
-      if (page.length < LIST_AT_ONCE) return;
-      after = page.at(-1)!.key;
-    }
   }
 
   return { list, listOlder, weigh, sweep };

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { Unavailable } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import type { ObjectStore } from "../objects/object-store.ts";
+import { pagesOf, type ObjectStore } from "../objects/object-store.ts";
 
 /** Uploads, and their bytes together. */
 export interface Amount {
@@ -11,7 +11,6 @@ export interface Amount {
 
 const TALLIES = "tallies/";
 const WRITE_EVERY_MS = 1_000; // R2 takes one write a second under one key
-const LIST_AT_ONCE = 1_000;
 const READ_AT_ONCE = 32;
 const SETTLED_AFTER_MS = 300_000; // so old a tally is not being written to, by the store's clock and ours
 
@@ -78,15 +77,12 @@ export function createTallies(store: ObjectStore, now: () => Date) {
   async function read(): Promise<Map<string, Amount>> {
     const seen: typeof known = new Map();
     const unread: { key: string; modifiedAt: Date }[] = [];
-    for (let after: string | undefined; ;) {
-      const page = await store.list(TALLIES, { limit: LIST_AT_ONCE, ...(after && { after }) });
+    for await (const page of pagesOf(store, TALLIES)) {
       for (const { key, modifiedAt } of page) {
         const before = known.get(key);
         if (before?.modifiedAt === modifiedAt.getTime()) seen.set(key, before);
         else unread.push({ key, modifiedAt });
       }
-      after = page.at(-1)?.key;
-      if (page.length < LIST_AT_ONCE) break;
     }
     const fresh = new Map<string, Amount>();
     for (let from = 0; from < unread.length; from += READ_AT_ONCE) {

@@ -10,6 +10,7 @@ import { createLog } from "../../src/core/log.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { openDb } from "../../src/db/pool.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
+import { pagesOf } from "../../src/objects/object-store.ts";
 import { readRecord } from "../../src/uploads/inbox-record.ts";
 import { createBucket, createDatabase } from "../support/places.ts";
 import type { Conditions } from "../support/program.ts";
@@ -102,12 +103,8 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
   async function inboxKeys(): Promise<string[]> {
     if (config.INBOX === "s3") return (await bucket!.list("inbox/")).map((key) => key.slice("inbox/".length));
     const keys: string[] = [];
-    for (let after: string | undefined; ;) {
-      const page = await storeIn(config.INBOX_DIR).list("", { limit: 1_000, ...(after && { after }) });
-      keys.push(...page.map(({ key }) => key));
-      if (page.length < 1_000) return keys;
-      after = page.at(-1)!.key;
-    }
+    for await (const page of pagesOf(storeIn(config.INBOX_DIR), "")) keys.push(...page.map(({ key }) => key));
+    return keys;
   }
 
   /** One byte of a waiting upload's bytes turns over, on the disk. Only for uploads that are kept as a file. */
@@ -127,12 +124,10 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
     const places = [...(config.INBOX === "disk" ? [["inbox", config.INBOX_DIR]] : []), ...(config.STORAGE_MODE === "local" ? [["storage", config.STORAGE_DIR]] : [])];
     return Promise.all(places.map(async ([name, place]) => {
       let known = 0;
-      for (let after: string | undefined; ;) {
-        const page = await storeIn(place!).list("", { limit: 1_000, ...(after && { after }) });
+      for await (const page of pagesOf(storeIn(place!), "")) {
         known += page.filter(({ key, sizeBytes }) => sizeBytes > config.SMALL_OBJECT_BYTES + (name === "inbox" && key.startsWith("manifests/") ? MANIFEST_BYTES : 0)).length;
-        if (page.length < 1_000) return { name: name!, folder: place!, known };
-        after = page.at(-1)!.key;
       }
+      return { name: name!, folder: place!, known };
     }));
   }
 

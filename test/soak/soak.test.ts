@@ -6,7 +6,7 @@ import { judge, type Verdict } from "../faults/oracle.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { memoryCgroup } from "../support/memory-cgroup.ts";
 import { startOwnPostgres, startOwnRedis } from "../support/own-servers.ts";
-import { randomFrom } from "../support/random.ts";
+import { randomFrom } from "../../scripts/random.ts";
 import { openS3FaultProxy } from "../support/s3-fault-proxy.ts";
 import { servers } from "../support/servers.ts";
 import { FAULTS, faultsFor, pick, type Victims } from "./faults.ts";

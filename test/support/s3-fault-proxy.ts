@@ -3,7 +3,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { randomFrom } from "./random.ts";
+import { randomFrom } from "../../scripts/random.ts";
 
 export interface S3Faults {
   /** 0 to 1: so many requests are answered 500 or 503, and never reach the server. */
