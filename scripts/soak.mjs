@@ -14,6 +14,6 @@ if (!(minutes > 0) || !Number.isInteger(seed)) {
 }
 console.log(`• Soaking for ${minutes} minutes with seed ${seed}. To play it again: npm run soak -- --minutes ${minutes} --seed ${seed}`);
 await prepare(["src", "scripts"]);
-Object.assign(process.env, { SOAK_MINUTES: String(minutes), SOAK_SEED: String(seed), MODEL_RUNS: "20000", FUZZ_RUNS: "20000" });
+Object.assign(process.env, { SOAK_MINUTES: String(minutes), SOAK_SEED: String(seed), FUZZ_SEED: String(seed), MODEL_SEED: String(seed), MODEL_RUNS: "20000", FUZZ_RUNS: "20000" });
 const { runTests } = await import("../dist/scripts/test.js");
 process.exitCode = await runTests(root, ["--config", "vitest.soak.config.ts", ...(values.only ? [values.only] : [])]);

@@ -44,6 +44,12 @@ const LIMITS = {
 
 const NESTED = /[[\]]/;
 
+/** busboy 1.6. */
+interface Parser extends Writable {
+  /** It has seen the form's end. All the same it goes on reading the chunk that this was in, and a file that begins there never ends. */
+  _complete?: boolean;
+}
+
 /**
  * Reads a multipart form of at most `mostBytes` with one file in the field `fieldName`, by multer with a storage engine
  * that hands the bytes to `sink` as they come; nothing is kept in memory or on a disk here.
@@ -55,7 +61,7 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
   interface Engaged extends Request {
     refuse?: (reason: unknown) => void;
     /** busboy, once it has begun. */
-    parser?: Writable;
+    parser?: Parser;
     receiving?: Promise<Received>;
   }
   const middleware = multer({
@@ -77,7 +83,7 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
         done(null); // when a form fails, refuse sees to it
       },
     },
-    streamHandler(req: Engaged, busboy: Writable) {
+    streamHandler(req: Engaged, busboy: Parser) {
       req.parser = busboy;
       const refuse = (code: FailureCode) => req.refuse?.(new Failure(code));
       busboy.on("error", (error) => req.refuse?.(error));
@@ -85,11 +91,11 @@ export function createFormReader<Received>(fieldName: string, mostBytes: number,
       busboy.on("fieldsLimit", () => refuse("TOO_MANY_FIELDS"));
       busboy.on("partsLimit", () => refuse("TOO_MANY_FIELDS"));
       busboy.on("file", (name?: string, _stream?: Readable, { filename }: { filename?: string } = {}) => {
-        if (name === undefined) refuse("MALFORMED_MULTIPART");
+        if (name === undefined || busboy._complete) refuse("MALFORMED_MULTIPART");
         else if (filename && name !== fieldName) refuse("UNEXPECTED_FIELD");
       });
       busboy.on("field", (name?: string, _value?: string, { valueTruncated }: { valueTruncated?: boolean } = {}) => {
-        if (name === undefined) refuse("MALFORMED_MULTIPART");
+        if (name === undefined || busboy._complete) refuse("MALFORMED_MULTIPART");
         else if (valueTruncated || name.length > LIMITS.fieldNameSize || NESTED.test(name)) refuse("TOO_MANY_FIELDS");
       });
       if (req.headers["content-length"] === undefined) countBytes(req, mostBytes, () => refuse("FILE_TOO_LARGE"));

@@ -156,4 +156,9 @@ export const GUARDS = [
     from: "      if (sum !== sums[Math.floor(at / BLOCK_BYTES)]) throw", to: "      if (sums.length === 0) throw",
     test: ["test/objects/block-sums.test.ts", ""],
   },
+  {
+    guard: "Parts behind a form's end are refused", file: "src/http/multipart.ts",
+    from: "        if (name === undefined || busboy._complete) refuse(\"MALFORMED_MULTIPART\");\n        else if (filename", to: "        if (name === undefined) refuse(\"MALFORMED_MULTIPART\");\n        else if (filename",
+    test: ["test/uploads/bad-input-multipart.test.ts", "a file behind its end"],
+  },
 ];

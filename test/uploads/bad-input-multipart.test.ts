@@ -68,6 +68,12 @@ describe("a form that is malformed", () => {
     ["a field without a name", part("Content-Disposition: form-data") + file() + end],
     ["a file without a field's name", part('Content-Disposition: form-data; filename="a.txt"') + end],
     ["a field's name that is empty", field("", "me") + file() + end],
+    ...[["a file", file()], ["a large file", file(LARGE)], ["a file in another field", file("hello", "other")],
+      ["a file without a name", part(['Content-Disposition: form-data; name="file"', "Content-Type: application/octet-stream"])]].flatMap(([what, late]): [string, string][] => [
+      [`${what} behind its end`, end + field("a", "b") + late + end],
+      [`${what} behind its end, that has no end`, end + field("a", "b") + late!.slice(0, -2)],
+    ]),
+    ["fields behind its end", file() + end + field("a", "b") + field("uploader_id", "me") + end],
   ])("%s is refused", async (_what, body, type) => {
     expectRefusal(await post(body, type), "MALFORMED_MULTIPART");
     await expectNothingKept();
@@ -103,6 +109,7 @@ describe("a body that is no form", () => {
 describe("a form without a file is refused", () => {
   test.each([
     ["no part at all", end],
+    ["no part before its end, and a file behind it", end + file()],
     ["no part, behind a preamble", "This is a message in MIME format.\r\n" + end],
     ["another field only", field("uploader_id", "me") + end],
     ["a field 'file' that is text", field("file", "hello") + end],

@@ -54,7 +54,7 @@ const formFault = fc.oneof(
     ['Content-Disposition: form-data; name="file"; name="other"; filename="a"; filename="b"'], [`X-Huge: ${"h".repeat(17_000)}`, 'Content-Disposition: form-data; name="file"; filename="a"'],
     [`Content-Disposition: form-data; name="${"n".repeat(200)}"; filename="a"`], ['Content-Disposition: form-data; name="file"; filename*=utf-16\'\'%ff%fe'], ["Content-Disposition: form-data; name=\"file\"; filename*=UTF-8''%zz%"],
     ["no colon"], [": no name"], ['Content-Disposition: form-data; name="__proto__"; filename="a"'], ['CONTENT-disposition:form-data;NAME=file;FILENAME=x']).map((lines) => ({ kind: "part" as const, lines })),
-  fc.constantFrom("second-file", "no-file", "many-fields", "long-field", "nested-field", "no-last-boundary", "only-last-boundary", "empty-file", "text-file").map((shape) => ({ kind: "shape" as const, shape })),
+  fc.constantFrom("second-file", "no-file", "many-fields", "long-field", "nested-field", "no-last-boundary", "only-last-boundary", "empty-file", "text-file", "behind-end").map((shape) => ({ kind: "shape" as const, shape })),
   fc.record({ kind: fc.constant("bytes" as const), how: fc.constantFrom("end" as const, "drop" as const, "insert" as const, "repeat" as const), share, length: fc.integer({ min: 1, max: 60 }), byte: fc.nat({ max: 255 }) }),
   fc.constant({ kind: "lines" as const }));
 type FormFault = typeof formFault extends fc.Arbitrary<infer T> ? T : never;
@@ -87,13 +87,14 @@ function build(of: Specification): FuzzRequest {
   let body: Buffer = Buffer.concat([
     Buffer.from(of.preamble), ...parts.flatMap(({ head, value }) => [Buffer.from(`--${name}\r\n${head.join("\r\n")}\r\n\r\n`), value, Buffer.from("\r\n")]),
     Buffer.from(last ? `--${name}--${of.epilogue}` : "")]);
+  if (fault?.kind === "shape" && fault.shape === "behind-end") body = Buffer.concat([Buffer.from(`--${name}--\r\n--${name}\r\n\r\n\r\n`), body]);
   body = broken(body, fault);
   const lines = ["POST /api/upload HTTP/1.1", "Host: x", ...typeOf(of.boundary, fault), ...(of.expect ? [of.expect] : [])];
   const sent = onTheWire(lines, body, of.framing, wire);
   // The preamble ends in a line of its own, or it would be a part of the first boundary's; the delimiter must not be in what it delimits.
   const clean = !`\r\n${of.preamble}`.includes(`\r\n--${name}`) && (of.preamble === "" || of.preamble.endsWith("\r\n"))
     && ![...of.before, ...of.behind].some(({ value }) => `\r\n${value}\r\n`.includes(`\r\n--${name}`)) && !Buffer.concat([Buffer.from("\r\n"), bytes]).includes(`\r\n--${name}`);
-  const known = clean && (fault === undefined || fault.kind === "head" || (fault.kind === "shape" && fault.shape !== "second-file") || fault.kind === "part" || (fault.kind === "bytes" && fault.how === "end"));
+  const known = clean && (fault === undefined || fault.kind === "head" || (fault.kind === "shape" && fault.shape !== "second-file" && fault.shape !== "behind-end") || fault.kind === "part" || (fault.kind === "bytes" && fault.how === "end"));
   const boundaryChanged = fault?.kind === "head" && /boundary/.test(fault.head) && fault.head !== "no-boundary";
   return {
     what: `form ${JSON.stringify({ boundary: of.boundary, fault, wire, framing: of.framing, disposition: of.disposition, preamble: of.preamble, epilogue: of.epilogue })}`,
