@@ -11,6 +11,7 @@ export interface Job {
 /**
  * Runs a job again and again until the signal aborts. What it throws is logged, never lost. A failure changes nothing
  * of the rhythm: it is slow enough as a pause, and what was promised counts from the moment a dependency is back.
+ * The job in hand is waited for: a long one has to be told of the signal itself, and may throw its reason.
  */
 export async function repeat({ name, everyMs, runOnce }: Job, signal: AbortSignal, log: Log): Promise<void> {
   let failures = 0;
@@ -19,6 +20,7 @@ export async function repeat({ name, everyMs, runOnce }: Job, signal: AbortSigna
       await runOnce();
       failures = 0;
     } catch (err) {
+      if (signal.aborted) return;
       failures++;
       log[err instanceof Unavailable && !err.refused ? "warn" : "error"]({ err, job: name, failures }, "a job failed and will be tried again");
     }

@@ -41,7 +41,7 @@ export async function openWorkload(context: Context): Promise<Running> {
     {
       name: "reconcile",
       everyMs: config.RECONCILE_SECONDS * 1000,
-      runOnce: createReconcile({ db, inbox, redis, stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, orphanAgeMs, clock, log }).runOnce,
+      runOnce: createReconcile({ db, inbox, redis, stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, orphanAgeMs, stopping: stop.signal, clock, log }).runOnce,
     },
     {
       name: "ledger upkeep",
@@ -52,7 +52,7 @@ export async function openWorkload(context: Context): Promise<Running> {
         retentionDays: config.LEDGER_RETENTION_DAYS, clock, log,
       }).runOnce,
     },
-    { name: "audit", everyMs: AUDIT_EVERY_MS, runOnce: createAuditWatch({ db, audit: createAudit({ db, inbox, clock }), clock, log }).runOnce },
+    { name: "audit", everyMs: AUDIT_EVERY_MS, runOnce: createAuditWatch({ db, audit: createAudit({ db, inbox, clock, stopping: stop.signal }), clock, log }).runOnce },
     { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: consumer.forgetDeadConsumers },
     ...(config.SCRUB_BYTES_PER_SECOND === 0 ? [] : [{
       name: "scrub",
@@ -60,7 +60,7 @@ export async function openWorkload(context: Context): Promise<Running> {
       runOnce: createScrub({ db, verifier: createVerifier({ store: storage }), damage, bytesPerSecond: config.SCRUB_BYTES_PER_SECOND, stopping: stop.signal, clock, log }).runOnce,
     }]),
     ...[inbox.store, storage].filter(sweeps).map((store) => (
-      { name: "sweep", everyMs: Math.min(SWEEP_EVERY_MS, orphanAgeMs), runOnce: () => store.sweep(orphanAgeMs) }
+      { name: "sweep", everyMs: Math.min(SWEEP_EVERY_MS, orphanAgeMs), runOnce: () => store.sweep(orphanAgeMs, stop.signal) }
     )),
   ];
   const running = [consumer.run(stop.signal), ...jobs.map((job) => repeat(job, stop.signal, log))];
@@ -68,7 +68,7 @@ export async function openWorkload(context: Context): Promise<Running> {
 
   return {
     name: "workload",
-    /** Nothing new is read; the batch in hand is settled. */
+    /** Nothing new is read; of the batch in hand the slice that was begun is settled, and what goes through an inbox breaks off. */
     async stop() {
       stop.abort();
       await Promise.all(running);

@@ -142,10 +142,11 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     return record && "file" in record ? { path: large.pathOf(record.file), sizeBytes: record.sizeBytes } : undefined;
   }
 
-  async function sweep(olderThanMs: number) {
+  async function sweep(olderThanMs: number, stopping?: AbortSignal) {
     return disk(async () => {
       let removed = 0;
       for await (const files of large.untouched(olderThanMs)) {
+        stopping?.throwIfAborted();
         const orphans = files.filter((file) => !records.hasFile(file));
         await large.remove(orphans);
         removed += orphans.length;

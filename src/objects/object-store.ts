@@ -116,8 +116,8 @@ export function listsKeys(store: ObjectStore): store is ObjectStore & ListsKeys 
 
 /** What a store may know beyond the seam: cleaning up after processes that were killed in the middle of a put. */
 export interface Sweeps {
-  /** Removes what no object refers to and nobody wrote to for `olderThanMs`; returns how many it removed. */
-  sweep(olderThanMs: number): Promise<number>;
+  /** Removes what no object refers to and nobody wrote to for `olderThanMs`; returns how many it removed. @throws Unavailable; the reason of `stopping` */
+  sweep(olderThanMs: number, stopping?: AbortSignal): Promise<number>;
 }
 
 export function sweeps(store: ObjectStore): store is ObjectStore & Sweeps {

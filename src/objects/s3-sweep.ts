@@ -29,11 +29,14 @@ export function createSweep(
    * this one as well, which does no harm. A server that cannot list uploads (MinIO lists those of a whole key only, and
    * ends old ones by itself) has nothing to sweep.
    */
-  async function sweep(olderThanMs: number): Promise<number> {
+  async function sweep(olderThanMs: number, stopping?: AbortSignal): Promise<number> {
     const before = new Date(Date.now() - olderThanMs);
     let aborted = 0;
     for await (const page of unfinished(before)) {
-      const done = await Promise.all(page.map((upload) => inTurn(() => s3(async () => !(await isInUse(upload, before)) && abort(upload)))));
+      const done = await Promise.all(page.map((upload) => inTurn(async () => {
+        stopping?.throwIfAborted();
+        return s3(async () => !(await isInUse(upload, before)) && abort(upload));
+      })));
       aborted += done.filter(Boolean).length;
     }
     return aborted;

@@ -32,6 +32,8 @@ export interface AuditSettings {
   freshMs?: number;
   /** With more uploads in flight nothing is said about a difference. */
   mostWaiting?: number;
+  /** Aborted when the process is to end: a reading is broken off. */
+  stopping?: AbortSignal;
 }
 
 const FRESH_MS = 3_000;
@@ -64,9 +66,9 @@ export type AuditReader = ReturnType<typeof createAudit>;
  * What this does not exclude: an id that comes back within the very millisecond in which it was first accepted, or while a
  * worker that had stood still takes the same id out between two of its own steps.
  */
-export function createAudit({ db, inbox, clock, freshMs = FRESH_MS, mostWaiting }: AuditSettings) {
+export function createAudit({ db, inbox, clock, freshMs = FRESH_MS, mostWaiting, stopping }: AuditSettings) {
   const tallies = createTallies(inbox.store, () => clock.now());
-  const inFlight = createInFlight(inbox, mostWaiting);
+  const inFlight = createInFlight(inbox, mostWaiting, stopping);
   let believed = ""; // the difference that was seen twice
   let last: Audit | undefined;
   let freshUntil = 0;

@@ -16,12 +16,12 @@ const READ_AT_ONCE = 32;
  * The uploads that wait, each manifest read once: what was known the last time is only listed again. Where a listing does
  * not say since when they wait, an id that came back is taken for its first upload, until somebody has it forgotten.
  */
-export function createInFlight(inbox: Pick<Inbox, "list" | "findManifest">, mostWaiting = MOST_WAITING) {
+export function createInFlight(inbox: Pick<Inbox, "list" | "findManifest">, mostWaiting = MOST_WAITING, stopping?: AbortSignal) {
   let known = new Map<string, Waiting & { modifiedAt: number | undefined }>();
 
   /**
    * Every upload whose manifest is there from the beginning of this to its end is among them, by id.
-   * @returns undefined: there are too many to be read one by one; @throws Unavailable
+   * @returns undefined: there are too many to be read one by one; @throws Unavailable; the reason of `stopping`
    */
   async function read(): Promise<ReadonlyMap<string, Waiting> | undefined> {
     const seen: typeof known = new Map();
@@ -41,6 +41,7 @@ export function createInFlight(inbox: Pick<Inbox, "list" | "findManifest">, most
           seen.set(id, { acceptedBy, eventTimeMs: Date.parse(event_time), sizeBytes, modifiedAt: modifiedAt?.getTime() });
         }));
         await nextTurn();
+        stopping?.throwIfAborted();
       }
       if (seen.size > mostWaiting) {
         known = new Map();

@@ -89,12 +89,13 @@ export function createInboxListing({ store, clock, readManifestAt }: {
   /**
    * Removes blobs older than `before` whose manifest was never written. A manifest that cannot be read may name any of
    * them, so none is removed until it is healed or discarded.
-   * @returns how many
+   * @returns how many; @throws Unavailable; the signal's reason, with nothing removed
    */
-  async function sweep(before: Date): Promise<number> {
+  async function sweep(before: Date, stopping?: AbortSignal): Promise<number> {
     const orphans = new Set<string>();
     for await (const page of pagesOf(store, BLOBS)) {
       for (const { key, modifiedAt } of page) if (modifiedAt < before) orphans.add(key);
+      stopping?.throwIfAborted();
     }
     if (orphans.size === 0) return 0;
     for (let after: string | undefined; ;) {
@@ -104,6 +105,7 @@ export function createInboxListing({ store, clock, readManifestAt }: {
           if (found === "unreadable") return 0;
           if (found?.blob_key) orphans.delete(found.blob_key);
         }
+        stopping?.throwIfAborted();
       }
       if (!next) break;
       after = next;

@@ -19,6 +19,8 @@ export interface ReconcileSettings {
   ageMs: number;
   /** A blob without a manifest is removed when it is older than this. */
   orphanAgeMs: number;
+  /** Aborted when the process is to end: a long inbox takes minutes to go through. What is not done is the next run's. */
+  stopping?: AbortSignal;
   clock: Clock;
   log: Log;
 }
@@ -33,7 +35,7 @@ const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to gro
 export type Reconcile = ReturnType<typeof createReconcile>;
 
 /** Inbox -> stream, for what the stream lost. One process at a time, by an advisory lock of the database. */
-export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, clock, log }: ReconcileSettings) {
+export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, stopping, clock, log }: ReconcileSettings) {
   let after: string | undefined;
   let sweptAt = 0;
 
@@ -41,19 +43,21 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
    * Queues again every upload that waits for longer than `ageMs` and is neither settled, dead nor in the stream;
    * takes out of the inbox what is settled already.
    * @returns what it did; undefined when another process is at it
+   * @throws Unavailable; the reason of `stopping`
    */
   async function runOnce(): Promise<{ requeued: number; removed: number; swept: number } | undefined> {
     return db.exclusively(LOCK, async () => {
       const done = { requeued: 0, removed: 0, swept: 0 };
       const queued = readOnce(() => queuedKeys(redis, stream, MOST_STREAM_ENTRIES));
       for (let page = 0; page < MOST_PAGES; page++) {
+        stopping?.throwIfAborted();
         const { ids, next } = await inbox.listOlder(new Date(clock.now().getTime() - ageMs), PAGE, after);
         await reconcilePage(ids, queued, done);
         after = next;
         if (!next) break;
       }
       if (clock.now().getTime() - sweptAt >= Math.min(SWEEP_EVERY_MS, orphanAgeMs)) {
-        done.swept = await inbox.sweep(new Date(clock.now().getTime() - orphanAgeMs));
+        done.swept = await inbox.sweep(new Date(clock.now().getTime() - orphanAgeMs), stopping);
         sweptAt = clock.now().getTime();
       }
       if (done.requeued + done.removed + done.swept > 0) log.warn(done, "reconciled the inbox with the stream and the ledger");
@@ -97,6 +101,7 @@ export function createReconcile({ db, inbox, redis, stream, ageMs, orphanAgeMs, 
   /** What the inbox has of these, a few at a time. */
   async function* records(ids: string[]): AsyncGenerator<{ id: string; manifest: Manifest | undefined }[]> {
     for (let from = 0; from < ids.length; from += READ_AT_ONCE) {
+      stopping?.throwIfAborted();
       yield await Promise.all(ids.slice(from, from + READ_AT_ONCE).map(async (id) => ({ id, manifest: (await inbox.find(id))?.manifest })));
     }
   }

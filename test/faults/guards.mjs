@@ -157,6 +157,12 @@ export const GUARDS = [
     test: ["test/objects/block-sums.test.ts", ""],
   },
   {
+    guard: "A worker that is to end leaves a long inbox to the next one", file: "src/uploads/reconcile.ts",
+    from: "      stopping?.throwIfAborted();\n      yield", to: "      yield",
+    also: { file: "src/uploads/in-flight.ts", from: "        stopping?.throwIfAborted();\n", to: "" },
+    test: ["test/faults/s3.test.ts", "told to end"],
+  },
+  {
     guard: "Parts behind a form's end are refused", file: "src/http/multipart.ts",
     from: "        if (name === undefined || busboy._complete) refuse(\"MALFORMED_MULTIPART\");\n        else if (filename", to: "        if (name === undefined) refuse(\"MALFORMED_MULTIPART\");\n        else if (filename",
     test: ["test/uploads/bad-input-multipart.test.ts", "a file behind its end"],

@@ -13,10 +13,10 @@ afterEach(async () => {
   await proxy.close();
 });
 
-async function open(settings: Record<string, string>): Promise<void> {
+async function open(settings: Record<string, string>, start = () => hub.start()): Promise<void> {
   proxy = await openS3FaultProxy(servers.s3().endpoint);
   hub = await openHub({ settings: { STORAGE_MODE: "s3", S3_TIMEOUT_SECONDS: "2", ...settings }, through: { s3: new URL(proxy.endpoint).host } });
-  await hub.start();
+  await start();
 }
 
 const TROUBLES: [string, S3Faults][] = [
@@ -65,4 +65,23 @@ describe("with inbox and storage in an S3 that", () => {
     expect(Object.keys(crowd.answers).filter((status) => !["202", "503"].includes(status))).toEqual([]);
     await judge(hub, { crowds: [crowd] });
   });
+});
+
+test("a worker that is told to end while it goes through a long inbox in a slow bucket ends in time", async () => {
+  await open({ INBOX: "s3", STORAGE_MODE: "local", CONSUMER_BATCH_SIZE: "1", SHUTDOWN_SECONDS: "10" }, () => hub.web.start().then(() => {}));
+  const crowd = openCrowd({ urls: hub.urls, clients: 16, sizes: [2_000] });
+  await crowd.more(400);
+  await crowd.stop();
+  for (const key of await hub.redis.keys(`${hub.config.REDIS_PREFIX}*`)) await hub.redis.del(key); // all that waits is the reconciler's
+  // 2.5 s for each record, 32 at once: half a minute for all
+  proxy.set({ bytesPerSecond: 1_000, only: (method, path) => method === "GET" && path.includes("/inbox/manifests/") });
+  const worker = await hub.worker.start();
+  const before = proxy.counts().passed;
+  await eventually(() => proxy.counts().passed > before + 32, true);
+  await hub.worker.kill("SIGTERM");
+  expect([await worker.exit, /did not stop in time/.test(worker.output())]).toEqual([0, false]);
+
+  proxy.set({});
+  await hub.worker.start();
+  await judge(hub, { crowds: [crowd] });
 });

@@ -106,6 +106,6 @@ async function endedInOrder(slot: Slot): Promise<void> {
   const program = slot.program();
   await slot.kill("SIGTERM");
   const code = await program?.exit;
-  if (code !== 0) throw new Error(`${slot.name} ended with ${code} after SIGTERM`);
+  if (code !== 0) throw new Error(`${slot.name} ended with ${code} after SIGTERM:\n${program?.output().slice(-4_000)}`);
   await slot.start();
 }

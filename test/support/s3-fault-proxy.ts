@@ -16,7 +16,7 @@ export interface S3Faults {
   bytesPerSecond?: number;
   /** Connections are reset, open ones and new ones. */
   down?: boolean;
-  /** Which requests the shares and `hang` are for; the rest pass. Left out: all. */
+  /** Which requests the shares, `hang` and `bytesPerSecond` are for; the rest pass. Left out: all. */
   only?: (method: string, path: string) => boolean;
 }
 
@@ -72,7 +72,7 @@ export async function openS3FaultProxy(endpoint: string, { seed = 1 }: { seed?: 
     }
     counts.passed++;
     res.writeHead(reply.statusCode!, reply.statusMessage, reply.rawHeaders);
-    await pipeline(reply, slowed(), res);
+    await pipeline(reply, slowed(req), res);
   }
 
   async function forward(req: IncomingMessage): Promise<IncomingMessage> {
@@ -81,7 +81,7 @@ export async function openS3FaultProxy(endpoint: string, { seed = 1 }: { seed?: 
     req.once("close", () => req.complete || onward.destroy());
     const reply = new Promise<IncomingMessage>((resolve, reject) => onward.once("response", resolve).once("error", reject));
     // A server may answer before it has read everything, and close.
-    await Promise.all([pipeline(req, slowed(), onward).catch(() => {}), reply]);
+    await Promise.all([pipeline(req, slowed(req), onward).catch(() => {}), reply]);
     return reply;
   }
 
@@ -95,11 +95,11 @@ export async function openS3FaultProxy(endpoint: string, { seed = 1 }: { seed?: 
   }
 
   /** As fast as the fault of the moment allows: what is under way slows down and speeds up with it. */
-  function slowed(): Transform {
+  function slowed({ method = "", url = "" }: IncomingMessage): Transform {
     return new Transform({
       async transform(chunk: Buffer, _encoding, done) {
         for (let rest = chunk; rest.length > 0; ) {
-          const rate = faults.bytesPerSecond;
+          const rate = (faults.only?.(method, url) ?? true) ? faults.bytesPerSecond : undefined;
           const slice = rate ? rest.subarray(0, Math.max(1, Math.floor((rate * SLICE_MS) / 1000))) : rest;
           this.push(slice);
           rest = rest.subarray(slice.length);
