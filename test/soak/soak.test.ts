@@ -88,7 +88,7 @@ async function injectFor(forMs: number, victims: Victims, longOutages: string[])
   const names = faultsFor(victims);
   const longMs = Math.min(LONGEST_OUTAGE_MS, (MINUTES * 60_000) / 6);
   const inject = async (name: string, ms: number) => {
-    console.log(`${new Date().toISOString().slice(11, 19)} ${name}${ms > 20_000 ? `, for ${Math.round(ms / 1000)} s` : ""}`);
+    say(`${name}${ms > 20_000 ? `, for ${Math.round(ms / 1000)} s` : ""}`);
     injected[name] = (injected[name] ?? 0) + 1;
     await FAULTS[name]!(victims, ms);
   };
@@ -101,12 +101,17 @@ async function injectFor(forMs: number, victims: Victims, longOutages: string[])
   return injected;
 }
 
+function say(what: string): void {
+  console.log(`${new Date().toISOString().slice(11, 19)} ${what}`);
+}
+
 function watchMemory(hub: Hub) {
   const peaks: Record<string, number> = {};
   const look = setInterval(() => {
     for (const slot of hub.slots) {
       try {
         const mib = (slot.program()?.memory("RssAnon") ?? 0) / 1024;
+        if (mib > MOST_MEMORY_MIB && mib > (peaks[slot.name] ?? 0)) say(`${slot.name} holds ${Math.round(mib)} MiB`);
         if (mib > 0) peaks[slot.name] = Math.max(peaks[slot.name] ?? 0, Math.round(mib));
       } catch {
         // it died as we looked
