@@ -117,6 +117,12 @@ export async function inboxKeys({ context: { inbox } }: Pick<World, "context">):
   return pages.flat().map(({ key }) => key);
 }
 
+/** What the web process has written down of its acknowledgements. Undefined: nothing yet. */
+export async function tallyOf({ context: { inbox, name } }: Pick<World, "context">): Promise<{ files: number; bytes: number } | undefined> {
+  const text = await inbox.store.readWhole(`tallies/${name}`);
+  return text && JSON.parse(Buffer.from(text).toString());
+}
+
 export interface UploadOptions {
   name?: string;
   type?: string;

@@ -4,7 +4,7 @@ import { createAudit } from "../../src/uploads/audit.ts";
 import { createAuditWatch } from "../../src/uploads/audit-watch.ts";
 import { insertSettled, type SettledRow } from "../../src/uploads/queries.ts";
 import { eventually } from "../support/eventually.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { openWorld, tallyOf, type World } from "../support/world.ts";
 
 let world: World;
 let audit: ReturnType<typeof createAudit>;
@@ -16,12 +16,6 @@ afterEach(() => world.close());
 
 async function put(name: string, bytes: string | Uint8Array, headers?: Record<string, string>): Promise<void> {
   expect((await world.put(name, bytes, headers)).status).toBe(202);
-}
-
-/** How many acknowledgements the web process has written down. */
-async function tallied(): Promise<number | undefined> {
-  const text = await world.context.inbox.store.readWhole(`tallies/${world.context.name}`);
-  return text && JSON.parse(Buffer.from(text).toString()).files;
 }
 
 test("the figures agree in every one of 200 readings while eight clients upload and a worker settles", async () => {
@@ -45,7 +39,7 @@ test("the figures agree in every one of 200 readings while eight clients upload 
     await Promise.all([clients, worker]);
   }
   await world.settleAll();
-  await eventually(tallied, sent);
+  await eventually(async () => (await tallyOf(world))?.files, sent);
   const { acknowledged, stored, difference } = await audit.read();
   expect([acknowledged!.files, stored.files, difference]).toEqual([sent, sent, { files: 0, bytes: 0 }]);
 }, 60_000);

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { createAudit } from "../../src/uploads/audit.ts";
 import { createAuditWatch } from "../../src/uploads/audit-watch.ts";
 import { eventually } from "../support/eventually.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { openWorld, tallyOf, type World } from "../support/world.ts";
 
 let world: World;
 let runOnce: () => Promise<boolean>;
@@ -32,8 +32,7 @@ async function emptyInbox() {
 }
 
 async function tallyWritten(files: number) {
-  const { inbox, name } = world.context;
-  await eventually(async () => JSON.parse(Buffer.from((await inbox.store.readWhole(`tallies/${name}`))!).toString()).files, files);
+  await eventually(async () => (await tallyOf(world))?.files, files);
 }
 
 describe("the watch", () => {

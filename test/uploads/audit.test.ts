@@ -7,7 +7,7 @@ import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { servers } from "../support/servers.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { openWorld, tallyOf, type World } from "../support/world.ts";
 
 let world: World;
 let audit: ReturnType<typeof createAudit>;
@@ -25,13 +25,7 @@ async function put(name: string, bytes: string | Uint8Array, headers?: Record<st
   return (await response.json()).file_id;
 }
 
-/** What the web process has written down of its acknowledgements. */
-async function tallyOf({ context } = world) {
-  const text = await context.inbox.store.readWhole(`tallies/${context.name}`);
-  return text && JSON.parse(Buffer.from(text).toString());
-}
-
-const tallied = (files: number, bytes: number) => eventually(() => tallyOf(), { files, bytes });
+const tallied = (files: number, bytes: number) => eventually(() => tallyOf(world), { files, bytes });
 
 /** [files, bytes] of each. */
 async function figures(of = audit) {
@@ -221,7 +215,7 @@ describe("a reading", () => {
   test("fetches each manifest once, and a lost one from the inbox itself before it says so", async () => {
     const { context } = world;
     await Promise.all(Array.from({ length: 250 }, (_, i) => put(`${i}.txt`, `${i}`)));
-    await eventually(async () => (await tallyOf())?.files, 250);
+    await eventually(async () => (await tallyOf(world))?.files, 250);
     let fetched = 0;
     const inbox: typeof context.inbox = { ...context.inbox, findManifest: (id) => (fetched++, context.inbox.findManifest(id)) };
     const counting = createAudit({ ...context, inbox });

@@ -5,7 +5,7 @@ import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
 import { servers } from "../support/servers.ts";
-import { inboxKeys, openWorld, type World } from "../support/world.ts";
+import { inboxKeys, openWorld, tallyOf, type World } from "../support/world.ts";
 
 let world: World;
 beforeEach(async () => {
@@ -206,8 +206,7 @@ test("a record that cannot be read is replaced at once when its sender hands it 
   await cutRecord(id);
   expect((await world.put("first.bin", small, headers)).status).toBe(202);
   await world.put("last.bin", small); // the tally is written when this is in it, so the one before is, too
-  const tally = async () => JSON.parse(Buffer.from((await store().readWhole(`tallies/${context.name}`)) ?? "null").toString());
-  await eventually(tally, { files: 2, bytes: 2 * small.length });
+  await eventually(() => tallyOf(world), { files: 2, bytes: 2 * small.length });
   await world.settleAll();
   expect(await statusOf(id)).toMatchObject({ status: "stored" });
   expect(await world.ledger()).toBe(2);
