@@ -4,7 +4,7 @@ import { link, mkdir, open, readdir, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Readable } from "node:stream";
 import { promisify } from "node:util";
-import { passGarbage } from "../core/young-garbage.ts";
+import { passGarbage } from "../core/garbage.ts";
 import { Damaged } from "./object-store.ts";
 import type { Space } from "./space.ts";
 import type { Trouble } from "./trouble.ts";

@@ -1,6 +1,6 @@
 import { createHash, hash } from "node:crypto";
 import { fileTypeFromBuffer } from "file-type";
-import { passGarbage } from "../core/young-garbage.ts";
+import { passGarbage } from "../core/garbage.ts";
 import { mayHaveMagic } from "./magic.ts";
 
 /** Counts and hashes bytes as they pass; costs what sha256 costs. */
