@@ -17,35 +17,50 @@ export interface Download {
   unavailable(error: unknown): Unavailable;
 }
 
-/** A stream that survives broken connections: it asks for the rest where the last one ended. */
+/** A stream that survives broken connections: it asks for the rest where the last one ended. Destroyed, it gives its connection back. */
 export function resumingStream(download: Download): Readable {
-  return Readable.from(chunksOf(download), { objectMode: false, highWaterMark: 256 * 1024 });
+  const answer: Answer = { source: download.body, unwanted: false };
+  const stream = Readable.from(chunksOf(download, answer), { objectMode: false, highWaterMark: 256 * 1024 });
+  const end = stream._destroy.bind(stream);
+  // A generator that nobody began to read runs none of its lines, nor one that waits for its next chunk.
+  stream._destroy = (error, done) => {
+    answer.unwanted = true;
+    answer.source.destroy();
+    end(error, done);
+  };
+  return stream;
 }
 
-async function* chunksOf({ body, start, end, idleTimeoutMs, reopen, unavailable }: Download): AsyncGenerator<Uint8Array> {
-  let source = body;
+/** What is being read now. */
+interface Answer {
+  source: Readable;
+  unwanted: boolean;
+}
+
+async function* chunksOf({ start, end, idleTimeoutMs, reopen, unavailable }: Download, answer: Answer): AsyncGenerator<Uint8Array> {
   let at = start;
   let failures = 0;
   try {
     while (at <= end) {
       const from = at;
       try {
-        for await (const chunk of unlessIdle(source, idleTimeoutMs)) {
+        for await (const chunk of unlessIdle(answer.source, idleTimeoutMs)) {
           at += chunk.length;
           yield chunk;
         }
         if (at <= end) throw new Error("the answer ended too early");
       } catch (error) {
-        source.destroy();
+        answer.source.destroy();
+        if (answer.unwanted) return;
         failures = at - from < PROGRESS_BYTES ? failures + 1 : 1;
         if (failures > MOST_FAILURES) throw unavailable(error);
-        source = await reopen(at).catch((again: unknown) => {
+        answer.source = await reopen(at).catch((again: unknown) => {
           throw unavailable(again);
         });
       }
     }
   } finally {
-    source.destroy();
+    answer.source.destroy();
   }
 }
 

@@ -72,11 +72,14 @@ export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
         if (statusOf(error) === STATUS.RANGE) return emptyPart(key);
         throw error;
       }
-      const { body, sizeBytes, etag } = found;
-      const [start, end] = [range?.start ?? 0, Math.min(range?.end ?? Number.POSITIVE_INFINITY, sizeBytes - 1)];
-      const reopen = async (at: number) => (await get(name, { start: at, end }, etag)).body;
-      return { sizeBytes, stream: resumingStream({ body, start, end, idleTimeoutMs, reopen, unavailable: requests.unavailable }) };
+      return { sizeBytes: found.sizeBytes, stream: streamOf(name, found, range) };
     });
+  }
+
+  function streamOf(name: string, { body, sizeBytes, etag }: Awaited<ReturnType<typeof get>>, range?: ByteRange): Readable {
+    const [start, end] = [range?.start ?? 0, Math.min(range?.end ?? Number.POSITIVE_INFINITY, sizeBytes - 1)];
+    const reopen = async (at: number) => (await get(name, { start: at, end }, etag)).body;
+    return resumingStream({ body, start, end, idleTimeoutMs, reopen, unavailable: requests.unavailable });
   }
 
   async function get(name: string, range?: ByteRange, etag?: string) {
@@ -123,9 +126,9 @@ export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
     const name = nameOf(key);
     return s3(async () => {
       try {
-        const { body, etag } = await get(name);
-        if (!isMeant(Buffer.concat((await body.toArray()) as Uint8Array[]))) return false;
-        await removeUnchanged(name, etag);
+        const found = await get(name);
+        if (!isMeant(Buffer.concat((await streamOf(name, found).toArray()) as Uint8Array[]))) return false;
+        await removeUnchanged(name, found.etag);
         return true;
       } catch (error) {
         if ((error as Error).name === "NoSuchKey" || statusOf(error) === STATUS.CHANGED) return false;

@@ -4,7 +4,9 @@ import { createServer, connect, type AddressInfo, type Socket } from "node:net";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import type { ObjectStore } from "../../src/objects/object-store.ts";
+import { sha256Of } from "../../src/objects/measure.ts";
 import { openS3Store, type S3Settings } from "../../src/objects/s3.ts";
+import { createVerifier } from "../../src/objects/verify.ts";
 import { partSizeFor } from "../../src/objects/s3-upload.ts";
 import { all, hashOf, inPieces } from "./bytes.ts";
 import { openBucket, S3_MISSING } from "./s3-bucket.ts";
@@ -50,7 +52,7 @@ async function expectUnavailable(store: ObjectStore): Promise<void> {
   const calls = [
     () => store.put("k", Buffer.from("v")), () => store.put("k", inPieces(randomBytes(6 * MIB), MIB), { ifAbsent: true }),
     () => store.head("k"), () => store.read("k"), () => store.read("k", { start: 1 }), () => store.readWhole("k"),
-    () => store.remove(["k"]), () => store.remove(["k", "l"]), () => store.list("", { limit: 1 }), () => store.ping(),
+    () => store.remove(["k"]), () => store.remove(["k", "l"]), () => store.removeIf("k", () => true), () => store.list("", { limit: 1 }), () => store.ping(),
   ];
   const startedAt = Date.now();
   const errors = await Promise.all(calls.map((call) => call().then(() => "no error", (error: unknown) => error)));
@@ -88,6 +90,7 @@ describe("a server that is not there", () => {
     const store = open({ ...NOWHERE, endpoint, maxAttempts: 1 });
     await expect(store.list("", { limit: 1 })).rejects.toBeInstanceOf(Unavailable);
     await expect(store.readWhole("k")).rejects.toBeInstanceOf(Unavailable);
+    await expect(store.removeIf("k", () => true)).rejects.toBeInstanceOf(Unavailable);
   });
 });
 
@@ -117,6 +120,19 @@ describe.skipIf(S3_MISSING)(S3_MISSING || "on a real server", () => {
     });
     return { ...bucket.connection, endpoint };
   }
+
+  test("an object whose size alone is wrong gives its connection back, unread as it is", async () => {
+    const store = open({ ...bucket.connection, ...QUICK, requestTimeoutMs: 3_000, maxConnections: 2 });
+    const bytes = randomBytes(4 * MIB);
+    const right = { key: "sized", sizeBytes: bytes.length, sha256: sha256Of(bytes) };
+    await store.put("sized", bytes);
+    const verifier = createVerifier({ store });
+    expect(await verifier.verify(right)).toEqual({ good: true });
+    const wrong = { ...right, sizeBytes: bytes.length + 1 };
+    for (let time = 0; time < 5; time++) expect(await verifier.verify(wrong)).toMatchObject({ good: false, problem: "size" });
+    for (let time = 0; time < 5; time++) (await store.read("sized"))!.stream.destroy();
+    expect(await verifier.verify(right)).toEqual({ good: true });
+  });
 
   test("a wrong secret", async () => {
     await expectUnavailable(open({ ...bucket.connection, ...QUICK, secretAccessKey: SECRET }));
