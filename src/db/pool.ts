@@ -97,7 +97,7 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
       }
       return client;
     } catch (error) {
-      throw translate(error);
+      throw error instanceof pg.DatabaseError ? notNow(error) : translate(error);
     }
   }
 
@@ -128,12 +128,16 @@ export function isDataError(error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^(22|23|54|XX000)/.test(error.code ?? "");
 }
 
+/** Whatever its code says, it is no statement's doing: poolers that are full or asleep answer a connection with FATAL XX000. */
+const ENDS_CONNECTION = new Set(["FATAL", "PANIC"]);
+
+function notNow(error: pg.DatabaseError): Unavailable {
+  return new Unavailable("postgres", { cause: error, full: error.code === "53100" }); // disk_full
+}
+
 function translate(error: unknown): unknown {
   if (!(error instanceof Error)) return new Unavailable("postgres", { cause: error });
-  if (error instanceof pg.DatabaseError) {
-    const full = error.code === "53100"; // disk_full
-    return NOT_NOW.test(error.code ?? "") ? new Unavailable("postgres", { cause: error, full }) : error;
-  }
+  if (error instanceof pg.DatabaseError) return NOT_NOW.test(error.code ?? "") || ENDS_CONNECTION.has(error.severity ?? "") ? notNow(error) : error;
   if (error instanceof TypeError) return error; // a bug of ours, not the connection's
   return new Unavailable("postgres", { cause: error }); // sockets, DNS, TLS, "Connection terminated", timeouts
 }
