@@ -114,7 +114,7 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
   async function removeIf(key: string, isMeant: (bytes: Uint8Array) => boolean) {
     checkKey(key);
     const record = await disk(async () => records.get(key));
-    const bytes = record && ("bytes" in record ? record.bytes : await readWhole(key));
+    const bytes = record && ("bytes" in record ? record.bytes : await readWhole(key).catch(asNothing));
     if (!bytes || !isMeant(bytes)) return false;
     const files = await disk(records.removeExact(key, record));
     if (files) await large.remove(files);
@@ -214,6 +214,12 @@ const filesOf = new WeakMap<ObjectStore, (key: string) => Promise<{ path: string
 
 function pathIn(source: ObjectStore, key: string) {
   return filesOf.get(source)?.(key);
+}
+
+/** What is damaged beyond reading is judged as if there were nothing in it. */
+function asNothing(error: unknown): Uint8Array {
+  if (error instanceof Damaged) return new Uint8Array(0);
+  throw error;
 }
 
 type Head = { bytes: Uint8Array; chunks?: never } | { bytes?: never; chunks: AsyncIterableIterator<Uint8Array> };

@@ -97,7 +97,8 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     return answered(() =>
       db.transaction(() => {
         const value = db.getBinaryFast(id);
-        return value && read.equals(asBuffer(value)) ? removeOne(id) : undefined;
+        // Read again in the same way: what is damaged in it is left out of both.
+        return value && read.equals(encode(decode(asBuffer(value)))) ? removeOne(id) : undefined;
       }),
     );
   }
@@ -201,6 +202,8 @@ const MODIFIED_AT = 1;
 const BYTES_AT = 9;
 const SIZE_AT = 9;
 const FILE_AT = 17;
+const FILE_NAME = /^[0-9a-f]{2}\/[0-9a-f]{64}-[0-9a-f-]{36}$/; // as large.ts makes them
+const FILE_NAME_BYTES = 104;
 
 function encode(record: ObjectRecord): Buffer {
   const small = "bytes" in record;
@@ -230,8 +233,9 @@ function fileIn(value: Buffer): string | undefined {
   return isFile(value) ? value.toString("utf8", FILE_AT, value.length) : undefined;
 }
 
+/** A record whose kind alone is damaged is none of a file: read as one, it would name a file that there cannot be. */
 function isFile(value: Buffer): boolean {
-  return value[0] === FILE && value.length >= FILE_AT;
+  return value[0] === FILE && value.length === FILE_AT + FILE_NAME_BYTES && FILE_NAME.test(value.toString("latin1", FILE_AT, value.length));
 }
 
 /** LMDB's copies are Buffers or plain Uint8Arrays, by their size. */

@@ -101,10 +101,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
    * Failure UNAVAILABLE when so much time has passed since the bytes came that they may be swept in this moment.
    */
   async function commit(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<Committed> {
-    const { blobAt } = received;
-    if (blobAt && clock.now().getTime() - blobAt.getTime() > orphanAgeMs / 2) {
-      throw new Failure("UNAVAILABLE", "Too much time passed between the file and the end of its form. Try again.");
-    }
+    assertUnswept(received);
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
     const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
     if (stored) return { outcome: "created", manifest: wanted };
@@ -115,12 +112,18 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     return existing ? { outcome: "found", manifest: existing.manifest } : { outcome: "replaced", manifest: await replace(manifest, received) };
   }
 
+  function assertUnswept({ blobAt }: Received): void {
+    if (!blobAt || clock.now().getTime() - blobAt.getTime() <= orphanAgeMs / 2) return;
+    throw new Failure("UNAVAILABLE", "Too much time passed between the file and the end of its form. Try again.");
+  }
+
   /**
    * Puts good bytes in the place of damaged or missing ones, whatever stands under the id. What the old manifest named as
    * its blob is the caller's to discard.
-   * @throws Unavailable; then it is not known which manifest stands
+   * @throws Unavailable; then it is not known which manifest stands. Failure UNAVAILABLE as commit
    */
   async function replace(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<Manifest> {
+    assertUnswept(received);
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
     await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes));
     return wanted;
@@ -128,8 +131,10 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
 
   /** Undefined: there is none, or none that can be read (a damaged record, which becomes a dead letter). */
   async function find(uploadId: string): Promise<InboxRecord | undefined> {
-    const record = await store.readWhole(MANIFESTS + uploadId);
-    return record && readRecord(record);
+    return findUndamaged(uploadId).catch((error: unknown) => {
+      if (error instanceof Damaged) return undefined;
+      throw error;
+    });
   }
 
   /** As find, for whoever has to tell the two apart. @throws Damaged when what is there cannot be read; Unavailable */

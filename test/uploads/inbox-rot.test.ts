@@ -1,7 +1,10 @@
+import { join } from "node:path";
+import { open } from "lmdb";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { fetch } from "../support/fetch.ts";
+import { inboxKeys, openWorld, type World } from "../support/world.ts";
 import { download } from "../files/rot.ts";
 
 let world: World;
@@ -81,6 +84,32 @@ test("a record of the inbox that cannot be read is a dead letter, alone, and the
   await store.put("blobs/whose", Buffer.from("maybe the bad one's"));
   await world.reconcile();
   expect(await store.head("blobs/whose")).toBeDefined(); // a manifest that cannot be read may name it
+});
+
+test("a record of the inbox's index that names a file which is not there, or seems to, stops nobody", async () => {
+  const headers = { "Idempotency-Key": "k" };
+  const seems = (await (await world.put("seems.txt", "seems", headers)).json()).file_id;
+  const names = (await (await world.put("names.txt", "names", { "Idempotency-Key": "l" })).json()).file_id;
+  const good = (await (await world.put("good.txt", "good")).json()).file_id;
+  const index = open<Buffer, Buffer>(join(world.config.INBOX_DIR, "index"), { noSubdir: false, encoding: "binary", keyEncoding: "binary" });
+  const idOf = (id: string) => Buffer.from(`\u0001manifests/${id}`);
+  const [FILE, sizeAt] = [2, 9];
+  const record = Buffer.from(index.get(idOf(seems))!);
+  record[0] = FILE;
+  await index.put(idOf(seems), record);
+  const hash = "a".repeat(64);
+  const name = Buffer.concat([record.subarray(0, sizeAt), Buffer.alloc(8), Buffer.from(`aa/${hash}-01a1f8ae-8272-719c-9153-ca82f55a4ad5`)]);
+  await index.put(idOf(names), name);
+  await index.close();
+  await world.redis.del(world.stream);
+  world.setClock(new Date(Date.now() + 3_600_000));
+  expect(await world.reconcile()).toMatchObject({ requeued: 3 });
+  await world.settleAll();
+  expect((await download(world, seems)).body.toString()).toBe("seems"); // the kind alone was damaged, not a byte of the upload
+  expect((await download(world, good)).body.toString()).toBe("good");
+  expect(await world.sql("select upload_id, code from dead_letters")).toEqual([{ upload_id: names, code: "INBOX_RECORD_DAMAGED" }]);
+  expect((await fetch(`${world.url}/api/dead-letters/${names}`, { method: "DELETE" })).status).toBe(204);
+  expect(await inboxKeys(world)).toEqual([]);
 });
 
 test("good bytes never leave the inbox on the word of an object that nobody read: two workers mend it, and it is told once", async () => {

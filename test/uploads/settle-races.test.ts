@@ -108,10 +108,27 @@ describe("a worker that stood still while others settled its batch", () => {
   });
 });
 
-test("a form that goes on for so long after its file that the file's bytes may be swept is not promised any more", async () => {
+describe("a form that goes on for so long after its file that the file's bytes may be swept is not promised any more", () => {
+  test("as a new upload", async () => {
+    await sendLate("");
+    await eventually(() => inboxOf(world), []);
+  });
+
+  test("in the place of lost bytes", async () => {
+    const { file_id: id } = await (await world.put("a.bin", "x".repeat(5_000), { "Idempotency-Key": "k" })).json();
+    await world.context.inbox.store.remove([(await world.context.inbox.find(id))!.manifest.blob_key!]);
+    await world.settleAll();
+    await sendLate("Idempotency-Key: k\r\n");
+    expect(await world.sql("select upload_id, code from dead_letters")).toEqual([{ upload_id: id, code: "INBOX_BLOB_MISSING" }]);
+    await eventually(() => inboxOf(world), [`manifests/${id}`]);
+  });
+});
+
+/** A form with a file of 5,000 bytes, whose end comes half a day later. */
+async function sendLate(header: string): Promise<void> {
   const putting = vi.spyOn(world.context.inbox.store, "put");
   const connection = connectRaw(world.url);
-  await connection.send('POST /api/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n');
+  await connection.send(`POST /api/upload HTTP/1.1\r\nHost: x\r\n${header}Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n`);
   const say = (text: string) => connection.send(`${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`);
   await say(`--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n${"x".repeat(5_000)}\r\n--b\r\nContent-Disposition: form-data; name="note"\r\n\r\nslow`);
   await eventually(() => putting.mock.settledResults.map(({ type }) => type), ["fulfilled"]); // the blob
@@ -120,5 +137,4 @@ test("a form that goes on for so long after its file that the file's bytes may b
   await connection.send("0\r\n\r\n");
   expectRefusal(await connection.answer(), "UNAVAILABLE");
   connection.close();
-  await eventually(() => inboxOf(world), []);
-});
+}
