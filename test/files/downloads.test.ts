@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import type { ServerResponse } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
 import express from "express";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -90,10 +91,21 @@ describe("places for downloads", () => {
     }
     await eventually(underWay, 0);
 
+    let opened = 0;
+    world.site.server.on("request", (_req, res: ServerResponse) => void res.once("pipe", () => opened++));
     const pipelined = connectRaw(world.url);
+    held.push(pipelined);
+    pipelined.socket.pause();
     await pipelined.send(get(id).repeat(3));
-    await eventually(underWay, 3);
+    await eventually(() => opened, 3);
+    expect(underWay()).toBe(3);
     pipelined.close();
+    await eventually(underWay, 0);
+
+    const hasty = connectRaw(world.url); // gone while its files are being opened
+    await hasty.send(get(id).repeat(3));
+    await eventually(underWay, 3);
+    hasty.close();
     await eventually(underWay, 0);
   });
 
