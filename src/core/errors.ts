@@ -31,7 +31,7 @@ export const FAILURES = {
   INTERNAL_ERROR: { status: 500, message: "Something went wrong on our side. It was logged under this request id." },
   FILE_DAMAGED: { status: 502, message: "The stored bytes are not those that were handed in, so they are not served." },
   SHUTTING_DOWN: { status: 503, message: "The server is restarting. Try again in a moment." },
-  TOO_BUSY: { status: 503, message: "As many uploads are under way as the server can take. Try again in a moment." },
+  TOO_BUSY: { status: 503, message: "As much is under way as the server can take. Try again in a moment." },
   BACKLOG_FULL: { status: 503, message: "As much is waiting to be settled as the server may hold. Try again later." },
   UNAVAILABLE: { status: 503, message: "Something this needs is not reachable right now. Try again in a moment." },
   OUT_OF_SPACE: { status: 507, message: "There is no room for the file. Nothing was kept of it." },

@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import contentDisposition from "content-disposition";
 import { Router, type Request, type Response } from "express";
@@ -5,8 +6,10 @@ import { z } from "zod";
 import { accountOf } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
+import { addressOf } from "../http/client-address.ts";
 import { parseQuery } from "../http/validate.ts";
 import { Damaged } from "../objects/object-store.ts";
+import type { Downloads } from "./downloads.ts";
 import type { Files, ServableFile } from "./files.ts";
 
 const ListQuery = z.object({
@@ -14,7 +17,7 @@ const ListQuery = z.object({
   cursor: z.string().max(200).optional(),
 });
 
-export function createFilesRouter({ files }: { files: Files }): Router {
+export function createFilesRouter({ files, downloads }: { files: Files; downloads: Downloads }): Router {
   const router = Router();
 
   router.route("/api/files")
@@ -30,7 +33,7 @@ export function createFilesRouter({ files }: { files: Files }): Router {
       const file = await files.find(accountOf(res), req.params.id);
       // Bytes are what a download asks for; metadata only for those who name JSON and nothing that means "anything".
       if (/^application\/json\b/.test(req.headers.accept ?? "")) return sendJson(res, 200, describeFile(file));
-      await sendBytes(req, res, file);
+      await sendBytes(req, res, file, downloads);
     })
     .all(allow("GET", "HEAD"));
 
@@ -58,7 +61,7 @@ export function describeFile(file: Omit<ServableFile, "open">) {
  * The bytes, whole or a range. What strangers handed in is never shown in our origin: always a download, never
  * sniffed, and in a sandbox should a browser open it all the same.
  */
-async function sendBytes(req: Request, res: Response, file: ServableFile): Promise<void> {
+async function sendBytes(req: Request, res: Response, file: ServableFile, downloads: Downloads): Promise<void> {
   const etag = `"${file.sha256}"`;
   res.setHeader("ETag", etag);
   res.setHeader("Accept-Ranges", "bytes");
@@ -83,12 +86,27 @@ async function sendBytes(req: Request, res: Response, file: ServableFile): Promi
     res.end();
     return;
   }
+  const giveBack = downloads.admit(addressOf(req));
   try {
-    await pipeline(await file.open(range), res);
+    await send(await file.open(range), req, res);
   } catch (error) {
     if (error instanceof Damaged) throw new Failure("FILE_DAMAGED", undefined, { cause: error });
     if ((error as NodeJS.ErrnoException).code !== "ERR_STREAM_PREMATURE_CLOSE") throw error; // the client went away: nobody is left to tell
+  } finally {
+    giveBack(); // not before: what opening it reads is read to its end, whether its client waits or not
   }
+}
+
+/** An answer that still waits behind another one on its connection never hears that this was closed: here it does. */
+async function send(bytes: Readable, { socket }: Request, res: Response): Promise<void> {
+  let leave = () => {};
+  const left = new Promise<void>((resolve) => void (leave = () => res.socket ?? resolve()));
+  socket.once("close", leave);
+  if (socket.destroyed) leave();
+  await Promise.race([pipeline(bytes, res), left]).finally(() => {
+    socket.off("close", leave);
+    bytes.destroy();
+  });
 }
 
 /** "first-last", "first-" or "-count". */

@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
 export interface MinimumRate {
@@ -28,49 +28,90 @@ export function countBodies(prototype: IncomingMessage): void {
   };
 }
 
-const LOOKS_PER_WINDOW = 8;
-const MOST_BETWEEN_LOOKS_MS = 1_000;
-
 /**
  * Gives up requests whose bodies come too slowly, which an idle timer never does: it begins anew with every byte.
- * All connections are looked at in turn, so a request itself pays next to nothing. Only a body's own bytes count: a chunk's
- * size may be written with zeros without end, and have an extension. While we do not read, nothing is held against the client.
+ * Only a body's own bytes count: a chunk's size may be written with zeros without end, and have an extension. While we do
+ * not read, nothing is held against the client.
  */
 export function keepMinimumRate(server: Server, { leastBytesPerSecond, windowMs, giveUp }: MinimumRate): void {
   if (leastBytesPerSecond === 0) return;
   const leastBytes = (leastBytesPerSecond * windowMs) / 1000;
-  const connections = new Map<Socket, Window | undefined>();
+  const windows = new WeakMap<Socket, Window>();
+  lookAtConnections(server, windowMs, (socket, passedMs) => {
+    const body = arrivingBody(socket);
+    if (!body || socket.writableEnded) return void windows.delete(socket);
+    const window = windows.get(socket);
+    if (window?.body === body && !isHeldUp(body)) {
+      window.lastedMs += passedMs;
+      if (window.lastedMs < windowMs) return;
+      if ((body[BODY_BYTES] ?? 0) - window.bytes < leastBytes) return giveUp(socket);
+    }
+    windows.set(socket, { body, lastedMs: 0, bytes: body[BODY_BYTES] ?? 0 });
+  });
+}
+
+export interface AnswerRate {
+  /** An answer of which the client takes less than this, on average over a window, is broken off. 0: none is. */
+  leastBytesPerSecond: number;
+  windowMs: number;
+  answerOn: (socket: Socket) => ServerResponse | undefined;
+}
+
+interface AnswerWindow {
+  answer: ServerResponse;
+  /** For how long there was something for the client to take. A storage's time, or our own, is not the client's. */
+  waitedMs: number;
+  waits: boolean;
+  /** What had been taken when the window began. */
+  bytes: number;
+}
+
+/**
+ * Breaks off answers that are taken too slowly. The kernel takes what the client will, and buffers of its own, and tells us
+ * in steps of a third of these: tens of KiB over a network, up to 1.3 MiB on the same machine.
+ */
+export function keepAnswerRate(server: Server, { leastBytesPerSecond, windowMs, answerOn }: AnswerRate): void {
+  if (leastBytesPerSecond === 0) return;
+  const leastBytes = (leastBytesPerSecond * windowMs) / 1000;
+  const windows = new WeakMap<Socket, AnswerWindow>();
+  lookAtConnections(server, windowMs, (socket, passedMs) => {
+    const answer = answerOn(socket);
+    if (!answer) return void windows.delete(socket);
+    const waits = socket.writableLength > 0;
+    const window = windows.get(socket);
+    if (window?.answer !== answer) return void windows.set(socket, { answer, waitedMs: 0, waits, bytes: takenFrom(socket) });
+    if (waits && window.waits) window.waitedMs += passedMs;
+    window.waits = waits;
+    if (window.waitedMs < windowMs) return;
+    if (takenFrom(socket) - window.bytes < leastBytes) return void socket.destroy();
+    windows.set(socket, { answer, waitedMs: 0, waits, bytes: takenFrom(socket) });
+  });
+}
+
+/** What the kernel has taken: socket.bytesWritten has what waits, too, and what is being written counts there only as a whole. */
+function takenFrom(socket: Socket): number {
+  const { _bytesDispatched = 0, _handle } = socket as Socket & { _bytesDispatched?: number; _handle?: { writeQueueSize: number } | null };
+  return _bytesDispatched - (_handle?.writeQueueSize ?? 0);
+}
+
+const LOOKS_PER_WINDOW = 8;
+const MOST_BETWEEN_LOOKS_MS = 1_000;
+
+/** Looks at all connections in turn, so that a request itself pays next to nothing. */
+function lookAtConnections(server: Server, windowMs: number, look: (socket: Socket, passedMs: number) => void): void {
+  const connections = new Set<Socket>();
   server.on("connection", (socket: Socket) => {
-    connections.set(socket, undefined);
+    connections.add(socket);
     socket.once("close", () => connections.delete(socket));
   });
-
   const everyMs = Math.min(MOST_BETWEEN_LOOKS_MS, windowMs / LOOKS_PER_WINDOW);
   let lookedAt = performance.now();
-
-  function look(): void {
+  const timer = setInterval(() => {
     const now = performance.now();
     const passedMs = Math.min(now - lookedAt, 2 * everyMs);
     lookedAt = now;
-    for (const [socket, window] of connections) {
-      const body = arrivingBody(socket);
-      if (!body || socket.writableEnded) {
-        if (window) connections.set(socket, undefined);
-        continue;
-      }
-      if (window?.body === body && !isHeldUp(body)) {
-        window.lastedMs += passedMs;
-        if (window.lastedMs < windowMs) continue;
-        if ((body[BODY_BYTES] ?? 0) - window.bytes < leastBytes) {
-          giveUp(socket);
-          continue;
-        }
-      }
-      connections.set(socket, { body, lastedMs: 0, bytes: body[BODY_BYTES] ?? 0 });
-    }
-  }
-
-  const timer = setInterval(look, everyMs);
+    for (const socket of connections) look(socket, passedMs);
+  }, everyMs);
   timer.unref();
   server.once("close", () => clearInterval(timer));
 }

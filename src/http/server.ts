@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import type { Express } from "express";
 import { FAILURES, type FailureCode } from "../core/errors.ts";
 import { networkOf } from "./client-address.ts";
-import { countBodies, isHeldUp, keepMinimumRate } from "./minimum-rate.ts";
+import { countBodies, isHeldUp, keepAnswerRate, keepMinimumRate } from "./minimum-rate.ts";
 
 export interface ServerSettings {
   app: Express;
@@ -12,6 +12,8 @@ export interface ServerSettings {
   idleMs: number;
   /** So is a body that brings less than this over `idleMs`; a slow one that brings it is never cut. 0: whatever moves will do. */
   leastBytesPerSecond?: number;
+  /** And an answer of which the client takes less than this over `idleMs` in which it could. 0: whatever it takes will do. */
+  leastAnswerBytesPerSecond?: number;
   /** A request whose headers take longer is given up: 408. */
   headersTimeoutMs?: number;
   /** Beyond it a connection is closed unheard. */
@@ -29,7 +31,7 @@ const MOST_CONNECTIONS = 10_000;
 
 /** An HTTP server whose limits fit uploads: bodies may take hours, headers may not. */
 export function createHttpServer({
-  app, idleMs, leastBytesPerSecond = 0, headersTimeoutMs = HEADERS_TIMEOUT_MS, mostConnections = MOST_CONNECTIONS, behindProxy = false,
+  app, idleMs, leastBytesPerSecond = 0, leastAnswerBytesPerSecond = 0, headersTimeoutMs = HEADERS_TIMEOUT_MS, mostConnections = MOST_CONNECTIONS, behindProxy = false,
 }: ServerSettings): Server {
   const server = createServer({
     ...messageClasses(app),
@@ -51,6 +53,7 @@ export function createHttpServer({
   server.maxHeadersCount = 0; // beyond 2,000 it would drop them without a word; their size is limited
   server.setTimeout(idleMs, giveUpIdle);
   keepMinimumRate(server, { leastBytesPerSecond, windowMs: idleMs, giveUp: giveUpSlow });
+  keepAnswerRate(server, { leastBytesPerSecond: leastAnswerBytesPerSecond, windowMs: idleMs, answerOn: messageOf });
   return server;
 }
 
@@ -128,7 +131,7 @@ function giveUpIdle(socket: Socket): void {
     ? answerAndClose(socket, "REQUEST_TIMEOUT") // in the middle of its first headers
     : void socket.destroy(); // between two requests
   const { req } = res;
-  const weAreSlow = req.complete ? !res.headersSent : isHeldUp(req);
+  const weAreSlow = req.complete ? !res.headersSent || socket.writableLength === 0 : isHeldUp(req);
   if (weAreSlow) return void socket.setTimeout(socket.timeout ?? 0); // the timer fires once; start it anew
   if (req.complete || res.headersSent) return void socket.destroy(); // the client does not take the answer
   answerAndClose(socket, "REQUEST_TIMEOUT");

@@ -18,6 +18,8 @@ import { UPLOADS_STREAM } from "../uploads/messages.ts";
 import { createUnsettled } from "../uploads/status.ts";
 
 const FIRST_CONNECT_MS = 1_500;
+/** Connections to a bucket for all that takes no longer than the bucket does. */
+const BRISK_CONNECTIONS = 64;
 const MANIFEST_BYTES = 16_384; // room for a manifest beside a small upload's bytes, in one record
 
 export type Context = Awaited<ReturnType<typeof openContext>>;
@@ -68,6 +70,9 @@ function placeOf(config: Config, inBucket: boolean, folder: string, prefix: stri
     secretAccessKey: config.S3_SECRET_ACCESS_KEY,
     forcePathStyle: config.S3_FORCE_PATH_STYLE,
     requestTimeoutMs: config.S3_TIMEOUT_SECONDS * 1000,
+    // A download holds one connection at a time, for as long as its reader pleases. There are as many for downloads alone as
+    // there are places for them, so that however slow their readers are, the rest is there for uploads and for the worker.
+    maxConnections: BRISK_CONNECTIONS + config.MAX_CONCURRENT_DOWNLOADS,
     partSizeBytes: partSizeFor(config.MAX_UPLOAD_BYTES),
     prefix,
   };

@@ -5,6 +5,7 @@ import { authenticate } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
 import { watchLoopDelay } from "../core/loop-delay.ts";
 import { detectTimeSeries, type TimeSeriesKind } from "../db/time-series.ts";
+import { createDownloads } from "../files/downloads.ts";
 import { createFilesRouter } from "../files/routes.ts";
 import { createAnswerErrors } from "../http/answer-errors.ts";
 import { createApp } from "../http/app.ts";
@@ -38,6 +39,7 @@ export interface Site extends Running {
   server: Server;
   /** Uploads under way, and the memory they may take. */
   underWay(): Readonly<{ uploads: number; memoryBytes: number }>;
+  downloadsUnderWay(): number;
   /** Where it listens, once it does. */
   url(): string;
 }
@@ -69,6 +71,7 @@ export async function openSite(context: Context): Promise<Site> {
     store: inbox.store, smallObjectBytes: config.SMALL_OBJECT_BYTES, backlog, mostUploads: config.MAX_CONCURRENT_UPLOADS,
     memoryBytes: config.UPLOAD_MEMORY_BYTES, minFreeBytes: config.MIN_FREE_BYTES, log,
   });
+  const downloads = createDownloads({ mostDownloads: config.MAX_CONCURRENT_DOWNLOADS, log });
   const rates = createRateLimits({
     quotas: { address: config.ADDRESS_UPLOADS_PER_MINUTE, account: config.ACCOUNT_UPLOADS_PER_MINUTE },
     counters: createCounters(redis, config.REDIS_PREFIX),
@@ -89,7 +92,7 @@ export async function openSite(context: Context): Promise<Site> {
       },
       authenticate,
       createUploadsRouter({ door, statusOf, counts, audit }),
-      createFilesRouter({ files }),
+      createFilesRouter({ files, downloads }),
       createDeadLettersRouter({ deadLetters }),
       createHealthRouter({ context, ledger: () => ledger, stopping: () => stopping, spaceWarning: admission.spaceWarning, loopDelay }),
       createOpenApiRouter(),
@@ -99,7 +102,8 @@ export async function openSite(context: Context): Promise<Site> {
     ...createAnswerErrors(log),
   });
   const server = createHttpServer({
-    app, idleMs: config.UPLOAD_IDLE_SECONDS * 1000, leastBytesPerSecond: config.UPLOAD_MIN_BYTES_PER_SECOND, behindProxy: config.TRUST_PROXY > 0,
+    app, idleMs: config.UPLOAD_IDLE_SECONDS * 1000, leastBytesPerSecond: config.UPLOAD_MIN_BYTES_PER_SECOND,
+    leastAnswerBytesPerSecond: config.DOWNLOAD_MIN_BYTES_PER_SECOND, behindProxy: config.TRUST_PROXY > 0,
   });
   await listen(server, config.HOST, config.PORT);
   const url = () => urlOf(server, config.HOST);
@@ -109,6 +113,7 @@ export async function openSite(context: Context): Promise<Site> {
     name: "site",
     server,
     underWay: admission.underWay,
+    downloadsUnderWay: downloads.underWay,
     url,
     /** The door closes, what is being received is finished, idle connections go. */
     async stop() {

@@ -1,5 +1,7 @@
 import { Failure, type FailureCode } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
+import { createPlaces } from "../http/places.ts";
+import { createRefusals } from "../http/refusals.ts";
 import { knowsItsDisk, type ObjectStore } from "../objects/object-store.ts";
 import type { Backlog, Waiting } from "./backlog.ts";
 import { INTAKE_MEMORY_BYTES } from "./intake.ts";
@@ -22,32 +24,23 @@ export interface Place {
   release(): void;
 }
 
-interface Share {
-  uploads: number;
-  memoryBytes: number;
-}
-
 /** Request, answer, and their socket's buffers. */
 const REQUEST_BYTES = 16 * 1024;
 /** A small upload in memory: as its chunks, in one piece, in the record with its manifest, and in the store's own form. */
 const COPIES_OF_SMALL = 4;
 const KEPT_TIMES = 2;
-const LOG_EVERY_MS = 60_000;
 
 export type Admission = ReturnType<typeof createAdmission>;
 
 /**
  * Decides, before a byte of a body is read, whether this process takes an upload on: by how many are under way, by the
- * memory they hold, by what waits in the inbox, and by the room on its disk. One address has at most as much of the places
- * and of the memory as is free: the first gets half, the next one half of the rest, so that there is something left for one
- * who has nothing yet. An upload that is the only one is never too large for the memory.
+ * memory they hold (see createPlaces), by what waits in the inbox, and by the room on its disk.
  */
 export function createAdmission({ store, smallObjectBytes, backlog, mostUploads, memoryBytes, minFreeBytes, log }: AdmissionSettings) {
-  const all: Share = { uploads: 0, memoryBytes: 0 };
-  const most: Share = { uploads: mostUploads, memoryBytes };
+  const places = createPlaces({ count: mostUploads, memoryBytes });
   const coming: Waiting = { uploads: 0, bytes: 0 }; // under way, and not accepted yet
-  const addresses = new Map<string, Share>();
-  const refusals = new Map<FailureCode, { count: number; loggedAt: number }>();
+  const note = createRefusals((code: FailureCode, refused) =>
+    log.warn({ code, refused, ...underWay() }, "the door refuses uploads"));
 
   /**
    * @param sizeBytes  as announced; undefined: the client does not say
@@ -64,18 +57,15 @@ export function createAdmission({ store, smallObjectBytes, backlog, mostUploads,
 
   function letIn(address: string, sizeBytes: number | undefined): Place {
     const needsBytes = memoryOf(sizeBytes ?? Number.POSITIVE_INFINITY);
-    const own = addresses.get(address) ?? { uploads: 0, memoryBytes: 0 };
-    if (!fits(needsBytes, all, most)) throw new Failure("TOO_BUSY");
-    if (!fits(needsBytes, own, leftFor(needsBytes))) throw new Failure("TOO_BUSY", "As many uploads are under way from your address as one may have. Try again in a moment.");
+    const takenBy = places.takenBy(address, needsBytes);
+    if (takenBy === "all") throw new Failure("TOO_BUSY");
+    if (takenBy === "address") throw new Failure("TOO_BUSY", "As many uploads are under way from your address as one may have. Try again in a moment.");
     const bringsBytes = sizeBytes ?? smallObjectBytes;
     backlog.assertRoom(coming, bringsBytes);
     if (!hasSpace(sizeBytes ?? 0)) throw new Failure("OUT_OF_SPACE");
-    take(all, 1, needsBytes);
-    take(own, 1, needsBytes);
-    addresses.set(address, own);
+    const giveBack = places.take(address, needsBytes);
     coming.uploads++;
     coming.bytes += bringsBytes;
-    let held = true;
     let isComing = true;
     const arrive = () => {
       if (!isComing) return;
@@ -89,19 +79,10 @@ export function createAdmission({ store, smallObjectBytes, backlog, mostUploads,
         backlog.accepted(acceptedBytes);
       },
       release() {
-        if (!held) return;
-        held = false;
         arrive();
-        take(all, -1, -needsBytes);
-        take(own, -1, -needsBytes);
-        if (own.uploads === 0) addresses.delete(address);
+        giveBack();
       },
     };
-  }
-
-  /** What one address may have, so that it has no more than is free then. */
-  function leftFor(needsBytes: number): Share {
-    return { uploads: most.uploads - all.uploads, memoryBytes: most.memoryBytes - all.memoryBytes - needsBytes };
   }
 
   function memoryOf(sizeBytes: number): number {
@@ -126,24 +107,10 @@ export function createAdmission({ store, smallObjectBytes, backlog, mostUploads,
     return `its disk is nearly full: ${refused} refused (507) until there is room. Free some of it, or give it more: MIN_FREE_BYTES of it are kept free`;
   }
 
-  function note(code: FailureCode): void {
-    const now = performance.now();
-    const noted = refusals.get(code) ?? { count: 0, loggedAt: Number.NEGATIVE_INFINITY };
-    refusals.set(code, noted);
-    noted.count++;
-    if (now - noted.loggedAt < LOG_EVERY_MS) return;
-    log.warn({ code, refused: noted.count, underWay: all.uploads, memoryBytes: all.memoryBytes }, "the door refuses uploads");
-    [noted.count, noted.loggedAt] = [0, now];
+  function underWay(): { uploads: number; memoryBytes: number } {
+    const { count, memoryBytes } = places.taken();
+    return { uploads: count, memoryBytes };
   }
 
-  return { admit, spaceWarning, underWay: (): Readonly<Share> => all };
-}
-
-function fits(needsBytes: number, taken: Share, most: Share): boolean {
-  return taken.uploads === 0 || (taken.uploads < most.uploads && taken.memoryBytes + needsBytes <= most.memoryBytes);
-}
-
-function take(share: Share, uploads: number, memoryBytes: number): void {
-  share.uploads += uploads;
-  share.memoryBytes += memoryBytes;
+  return { admit, spaceWarning, underWay };
 }

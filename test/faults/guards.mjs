@@ -98,7 +98,7 @@ export const GUARDS = [
   },
   {
     guard: "Places are limited", file: "src/uploads/admission.ts",
-    from: "    if (!fits(needsBytes, all, most)) throw", to: "    if (needsBytes < 0) throw",
+    from: "    if (takenBy === \"all\") throw", to: "    if (needsBytes < 0) throw",
     test: ["test/uploads/admission.test.ts", ""],
   },
   {
@@ -147,8 +147,8 @@ export const GUARDS = [
     test: ["test/uploads/reconcile.test.ts", "came again for a file whose object is damaged"],
   },
   {
-    guard: "An address has at most as many places as are free", file: "src/uploads/admission.ts",
-    from: "    if (!fits(needsBytes, own, leftFor(needsBytes))) throw", to: "    if (needsBytes < 0) throw",
+    guard: "An address has at most as many places as are free", file: "src/http/places.ts",
+    from: "    if (!fits(needsBytes, ownOf(address), leftFor(needsBytes))) return", to: "    if (needsBytes < 0) return",
     test: ["test/uploads/admission.test.ts", ""],
   },
   {
@@ -171,5 +171,20 @@ export const GUARDS = [
     guard: "Garbage that grew old is collected before it is much", file: "src/core/garbage.ts",
     from: "  setInterval(look, LOOK_EVERY_MS).unref();", to: "  look();",
     test: ["test/core/garbage.test.ts", "stays small"],
+  },
+  {
+    guard: "Downloads have places, too", file: "src/files/downloads.ts",
+    from: "    if (takenBy === undefined) return", to: "    if (takenBy !== null) return",
+    test: ["test/files/downloads.test.ts", "places for downloads"],
+  },
+  {
+    guard: "Slow readers leave connections to the bucket", file: "src/main/context.ts",
+    from: "    maxConnections: BRISK_CONNECTIONS + config.MAX_CONCURRENT_DOWNLOADS,\n", to: "",
+    test: ["test/files/downloads.test.ts", "leave the bucket's other connections"],
+  },
+  {
+    guard: "A reader that drips is given up", file: "src/http/server.ts",
+    from: "  keepAnswerRate(server, {", to: "  if (idleMs < 0) keepAnswerRate(server, {",
+    test: ["test/files/downloads.test.ts", "DOWNLOAD_MIN_BYTES_PER_SECOND"],
   },
 ];
