@@ -1,6 +1,7 @@
 /**
  * `npm run soak -- --minutes 30 [--seed 7]`: the real system under load and faults in random order for so long, then the
- * long forms of the model (20,000 runs) and of the multipart fuzzer (20,000 cases). The report goes to docs/reliability.md.
+ * long forms of the kill sweeps, of the faults of the disk, of the model (20,000 runs) and of the multipart fuzzer (20,000
+ * cases). The report of the first goes to docs/reliability.md.
  */
 import { parseArgs } from "node:util";
 import { prepare, root } from "./bootstrap.mjs";
@@ -9,11 +10,11 @@ const { values } = parseArgs({ options: { minutes: { type: "string", default: "1
 const minutes = Number(values.minutes);
 const seed = Number(values.seed ?? Date.now() % 1_000_000);
 if (!(minutes > 0) || !Number.isInteger(seed)) {
-  console.error("npm run soak -- --minutes 30 [--seed 7] [--only soak|model|fuzz]");
+  console.error("npm run soak -- --minutes 30 [--seed 7] [--only soak|kill-sweeps|disk|model|fuzz]");
   process.exit(2);
 }
 console.log(`• Soaking for ${minutes} minutes with seed ${seed}. To play it again: npm run soak -- --minutes ${minutes} --seed ${seed}`);
 await prepare(["src", "scripts"]);
-Object.assign(process.env, { SOAK_MINUTES: String(minutes), SOAK_SEED: String(seed), FUZZ_SEED: String(seed), MODEL_SEED: String(seed), MODEL_RUNS: "20000", FUZZ_RUNS: "20000" });
+Object.assign(process.env, { SOAK_MINUTES: String(minutes), SOAK_SEED: String(seed), FUZZ_SEED: String(seed), MODEL_SEED: String(seed), MODEL_RUNS: "20000", FUZZ_RUNS: "20000", FAULTS: "long" });
 const { runTests } = await import("../dist/scripts/test.js");
 process.exitCode = await runTests(root, ["--config", "vitest.soak.config.ts", ...(values.only ? [values.only] : [])]);

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
  */
 export const FAILPOINTS = [
   // web, for each upload
-  "file-written", // a large object's bytes are flushed, its record is not written yet (either store of a disk)
+  "file-written", // a large object's bytes are flushed, its record is not written yet (either store of a disk); in S3: all its parts are there, it is not completed yet
   "bytes-received", // measured; a large upload's blob is durable; no manifest yet
   "manifest-committed", // promised, though nobody was told; not in the stream yet
   "entry-appended", // in the stream; not answered yet

@@ -8,6 +8,7 @@ import {
 } from "@aws-sdk/client-s3";
 import { randomUUID } from "node:crypto";
 import { setTimeout as wait } from "node:timers/promises";
+import { failpoint } from "../core/failpoints.ts";
 import { createTurns } from "../core/turns.ts";
 import type { ObjectBody } from "./object-store.ts";
 import { STATUS, statusOf, wasRetried, type Requests } from "./s3-requests.ts";
@@ -65,6 +66,7 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
     const upload = { ...target, UploadId };
     try {
       const { parts, sizeBytes } = await sendParts(upload, body);
+      await failpoint("file-written");
       // Ceph (seen: 18.2) ignores If-None-Match here, so it is asked before; between the two another writer can win.
       if (ifAbsent && (await exists(key))) {
         await abandon(upload);

@@ -107,8 +107,12 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
     return keys;
   }
 
-  /** One byte of a waiting upload's bytes turns over, on the disk. Only for uploads that are kept as a file. */
+  /** Of a waiting upload's bytes one turns over, or in S3 all are others. Only for uploads that are an object of their own. */
   async function damageInbox(uploadId: string): Promise<void> {
+    if (config.INBOX === "s3") {
+      const { manifest } = readRecord(await bucket!.read(`inbox/manifests/${uploadId}`))!;
+      return bucket!.put(`inbox/${manifest.blob_key}`, randomBytes(manifest.size_bytes));
+    }
     const { manifest } = readRecord((await storeIn(config.INBOX_DIR).readWhole(`manifests/${uploadId}`))!)!;
     const hash = createHash("sha256").update(manifest.blob_key!).digest("hex");
     const names = await readdir(join(config.INBOX_DIR, "files", hash.slice(0, 2)));

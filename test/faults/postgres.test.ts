@@ -4,7 +4,7 @@ import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { startOwnPostgres } from "../support/own-servers.ts";
 import { openCrowd, type Crowd } from "./crowd.ts";
 import { openHub, type Hub } from "./hub.ts";
-import { judge } from "./oracle.ts";
+import { judge, takeBaseline } from "./oracle.ts";
 
 let postgres: Awaited<ReturnType<typeof startOwnPostgres>>;
 let proxy: Awaited<ReturnType<typeof throughFaultProxy>>;
@@ -32,6 +32,7 @@ test("PostgreSQL killed in a loop, amid commits: uploads go on, no attempt is sp
   const crowd = openCrowd({ urls: hub.urls, keyless: 0.5 });
   for (let round = 0; round < 3; round++) {
     await crowd.more(40);
+    if (round === 0) takeBaseline(hub);
     await postgres.kill();
     await crowd.more(20);
     await postgres.start();
@@ -45,6 +46,7 @@ describe.each([["down", { down: true }], ["silent", { blackhole: true }]])("Post
   test("uploads go on and wait, pages say kindly what they cannot show, and all is settled when it is back", async () => {
     const crowd = openCrowd({ urls: hub.urls, everyMs: 20, keyless: 1 });
     await crowd.more(20);
+    takeBaseline(hub);
     proxy.set(faults);
     await crowd.more(60, 60_000);
     for (const path of ["/dashboard", "/upload"]) {
@@ -63,6 +65,7 @@ test("connections cut again and again, in the middle of whatever they were at", 
   const crowd = openCrowd({ urls: hub.urls, keyless: 0.5 });
   for (let round = 0; round < 15; round++) {
     await crowd.more(10);
+    if (round === 0) takeBaseline(hub);
     await hub.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'connectstorm%'");
   }
   await crowd.stop();
@@ -85,6 +88,7 @@ test("answers lost after the COMMIT was carried out: what is delivered again cha
 test("every connection of the pool held: who needs one is told within seconds, and uploads go on", async () => {
   const crowd = openCrowd({ urls: hub.urls, everyMs: 30, keyless: 1 });
   await crowd.more(20);
+  takeBaseline(hub);
   const holder = new pg.Client({ connectionString: hub.databaseUri });
   await holder.connect();
   await holder.query("begin");

@@ -10,15 +10,15 @@ export function openSlot(name: "web" | "worker", env: Record<string, string>, co
   let program: Program | undefined;
   let expectedToDie = false;
   const deaths: string[] = [];
-  const outputs: string[] = [];
+  const programs: Program[] = [];
 
   /** @param more  settings for this start only, such as FAILPOINTS; and what else is unlike production */
   async function start(more: Record<string, string> = {}, other: Conditions = {}): Promise<Program> {
     expectedToDie = Boolean(more.FAILPOINTS?.includes("kill") || other.strace?.some((argument) => argument.includes("KILL")));
     const started = startProgram(name, { ...env, ...more }, { ...conditions, ...other });
     program = started;
+    programs.push(started);
     started.child.once("exit", (code, signal) => {
-      outputs.push(started.output());
       if (program === started) program = undefined;
       if (!expectedToDie) deaths.push(`${name} ended by itself with ${code ?? signal}:\n${started.output().slice(-2_000)}`);
     });
@@ -53,6 +53,6 @@ export function openSlot(name: "web" | "worker", env: Record<string, string>, co
     program: () => program,
     deaths: () => deaths,
     /** All that it ever said. */
-    output: () => [...outputs, program?.output() ?? ""].join(""),
+    output: () => programs.map((one) => one.output()).join(""),
   };
 }

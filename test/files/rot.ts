@@ -36,6 +36,8 @@ export const ROTS: Rot[] = [
   { what: "a small object in S3 of other bytes", settings: S3, sizeBytes: 3_000, problem: "hash", rot: overwriteInBucket },
   { what: "a large object in S3 of other bytes", settings: S3, sizeBytes: LARGE_BYTES, problem: "hash", rot: overwriteInBucket, everyWay: true },
   { what: "a large object in S3 that is longer", settings: S3, sizeBytes: LARGE_BYTES, problem: "size", rot: lengthenInBucket },
+  { what: "a small object in S3 that is cut off", settings: S3, sizeBytes: 3_000, problem: "size", rot: cutOffInBucket },
+  { what: "a large object in S3 that is cut off", settings: S3, sizeBytes: LARGE_BYTES, problem: "size", rot: cutOffInBucket, everyWay: true },
   { what: "a large object in S3 that is gone", settings: S3, sizeBytes: LARGE_BYTES, problem: "missing", rot: removeFromBucket },
 ];
 
@@ -140,6 +142,10 @@ async function overwriteInBucket(world: World, key: string) {
 
 async function lengthenInBucket(world: World, key: string) {
   await putIntoBucket(world, key, Buffer.concat([(await world.context.storage.readWhole(key))!, Buffer.from("more")]));
+}
+
+async function cutOffInBucket(world: World, key: string) {
+  await putIntoBucket(world, key, (await world.context.storage.readWhole(key))!.subarray(0, -10));
 }
 
 async function removeFromBucket(world: World, Key: string) {

@@ -1,4 +1,6 @@
-import { CreateBucketCommand, DeleteBucketCommand, DeleteObjectsCommand, ListMultipartUploadsCommand, ListObjectsV2Command, S3Client } from "@aws-sdk/client-s3";
+import {
+  CreateBucketCommand, DeleteBucketCommand, DeleteObjectsCommand, GetObjectCommand, ListMultipartUploadsCommand, ListObjectsV2Command, PutObjectCommand, S3Client,
+} from "@aws-sdk/client-s3";
 import pg from "pg";
 import { servers } from "./servers.ts";
 
@@ -26,6 +28,13 @@ export async function createBucket(name: string) {
   }
   return {
     name, client, list,
+    /** Past the code under test. @throws where there is no such object */
+    async read(key: string): Promise<Uint8Array> {
+      return (await client.send(new GetObjectCommand({ Bucket: name, Key: key }))).Body!.transformToByteArray();
+    },
+    async put(key: string, bytes: Uint8Array): Promise<void> {
+      await client.send(new PutObjectCommand({ Bucket: name, Key: key, Body: bytes }));
+    },
     /** Keys of multipart uploads that were begun and neither completed nor aborted. */
     async unfinished(): Promise<string[]> {
       const { Uploads = [] } = await client.send(new ListMultipartUploadsCommand({ Bucket: name }));
