@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmdirSync, statfsSync } from "node:fs";
 import { open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -6,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
 import { missingOnLinux } from "../support/servers.ts";
-import { CANNOT_MOUNT } from "../support/small-disk.ts";
+import { CANNOT_MOUNT, mountSmall, unmount } from "../support/small-disk.ts";
 import { openCrowd } from "./crowd.ts";
 import { openHub, type Hub } from "./hub.ts";
 import { judge, takeBaseline } from "./oracle.ts";
@@ -18,7 +17,7 @@ let mounted: string[] = [];
 afterEach(async () => {
   await hub.close();
   for (const folder of mounted) {
-    execFileSync("umount", [folder]);
+    unmount(folder);
     rmdirSync(folder);
   }
   mounted = [];
@@ -27,7 +26,7 @@ afterEach(async () => {
 /** A disk of its own, in memory. */
 function mountDisk(sizeBytes: number): string {
   const folder = mkdtempSync(join(tmpdir(), "connectstorm-tmpfs-"));
-  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${sizeBytes}`, "tmpfs", folder]);
+  mountSmall(folder, sizeBytes);
   mounted.push(folder);
   return folder;
 }

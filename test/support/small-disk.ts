@@ -3,9 +3,9 @@ import { mkdtempSync, rmdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Makes the folder a file system of 8 MiB. */
-export function mountSmall(path: string): void {
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=8m", "tmpfs", path], { stdio: "ignore" });
+/** Makes the folder a file system of that size, in memory. */
+export function mountSmall(path: string, sizeBytes = 8 * 1024 ** 2): void {
+  execFileSync("mount", ["-t", "tmpfs", "-o", `size=${sizeBytes}`, "tmpfs", path], { stdio: "ignore" });
 }
 
 export function unmount(path: string): void {
