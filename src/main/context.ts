@@ -31,7 +31,7 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   const db = openDb({ uri: config.PG_URI, poolSize: config.PG_POOL_SIZE, name: `connectstorm ${name}`.slice(0, 63), log });
   const redis = openRedis({ url: config.REDIS_URL, commandTimeoutMs: config.REDIS_TIMEOUT_MS, log });
   const inboxStore = await openObjectStore({ ...placeOf(config, config.INBOX === "s3", config.INBOX_DIR, "inbox/", MANIFEST_BYTES), dependency: "inbox" });
-  const storage = openStorage(config);
+  const storage = await openStorage(config);
   const inbox = createInbox({
     store: inboxStore, smallObjectBytes: config.SMALL_OBJECT_BYTES, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES,
     orphanAgeMs: config.ORPHAN_AGE_SECONDS * 1000, clock,
@@ -55,7 +55,7 @@ export async function openContext({ config, log, clock }: { config: Config; log:
 }
 
 /** The final storage. @throws Unavailable when its folder cannot be used */
-export function openStorage(config: Config): ObjectStore {
+export function openStorage(config: Config): Promise<ObjectStore> {
   return openObjectStore({ ...placeOf(config, config.STORAGE_MODE === "s3", config.STORAGE_DIR, "", 0), dependency: "storage" });
 }
 

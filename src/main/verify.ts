@@ -20,7 +20,7 @@ const MOST_FILES_SHOWN = 20;
 runProcess(async (config) => {
   const log = createLog("silent", "verify"); // what there is to say is printed
   const db = openDb({ uri: config.PG_URI, poolSize: config.PG_POOL_SIZE, name: "connectstorm verify", log });
-  const storage = openStorage(config);
+  const storage = await openStorage(config);
   try {
     const verifier = createVerifier({ store: storage, mostRemembered: REMEMBERED, rememberMs: Infinity });
     const damage = createDamage({ db, verifier, name: "verify", log });

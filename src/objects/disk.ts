@@ -25,17 +25,19 @@ export interface DiskSettings {
   answerWithinMs?: number;
 }
 
+export type DiskStore = ObjectStore & AdoptsObjects & KnowsItsDisk & ListsKeys & Sweeps;
+
 /**
  * Objects in a folder: `index/` (LMDB) knows every key and holds the small objects, `files/` has a file for each
  * large one. The record in the index is the commit point: a file without one is not an object.
  * @throws Unavailable when the folder cannot be used
  */
-export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjects & KnowsItsDisk & ListsKeys & Sweeps {
+export async function openDiskStore(settings: DiskSettings): Promise<DiskStore> {
   const { folder, dependency, smallObjectBytes, answerWithinMs = 30_000 } = settings;
   const space = createSpace(folder);
   const trouble = createTrouble(dependency, space);
   const { disk } = trouble;
-  const { records, large } = openParts();
+  const { records, large } = await openParts();
 
   async function put(key: string, body: ObjectBody, options: PutOptions = {}) {
     checkKey(key);
@@ -167,12 +169,12 @@ export function openDiskStore(settings: DiskSettings): ObjectStore & AdoptsObjec
     await disk(() => records.close());
   }
 
-  function openParts() {
+  async function openParts() {
     try {
       const firstMade = mkdirSync(folder, { recursive: true });
       const parts = {
         large: openLargeFiles(join(folder, "files"), { space, trouble }),
-        records: openRecords(join(folder, "index"), { answerWithinMs }),
+        records: await openRecords(join(folder, "index"), { answerWithinMs }),
       };
       // A flushed file is worth nothing in a folder that was not.
       for (const changed of [join(folder, "index"), folder, ...parentsOf(folder, firstMade)]) flushFolderSync(changed);

@@ -2,9 +2,14 @@ import { mkdirSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { open } from "lmdb";
+import { createIndexLock, NotAlone } from "./index-lock.ts";
 
 /** What a disk store knows of one object: its bytes, when small, or the name of its file. */
 export type ObjectRecord = { sizeBytes: number; modifiedAt: Date } & ({ bytes: Uint8Array } | { file: string });
+
+/** How long the start of a process waits for others to let go of the index, and its end: that may go without. */
+const OPEN_WITHIN_MS = 30_000;
+const CLOSE_WITHIN_MS = 2_000;
 
 /** 64 GiB of address space. LMDB takes disk space only as it grows, and its map grows beyond this by itself. */
 const MAP_BYTES = 2 ** 36;
@@ -26,21 +31,34 @@ const FILE = 2;
  * 25 MB for each; without, 270 and 0.2 MB.
  * `eventTurnBatching: false`: when a commit fails, the batching mode rejects a promise nobody can reach, which
  * ends the process.
+ *
+ * Opening is apart from all writes: lmdb-js 3.5.6 sets the number of the last transaction, which all processes share, to the
+ * one it read as it began to open. What another process committed in between would be overwritten by the next commit
+ * (mdb.c, mdb_env_open2; mended in LMDB as ITS#9496). So every write is in a turn of the lock, too.
  */
-export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs: number }) {
+export async function openRecords(folder: string, { answerWithinMs }: { answerWithinMs: number }) {
   mkdirSync(folder, { recursive: true });
-  const db = open<Buffer, Buffer>(folder, {
-    noSubdir: false,
-    encoding: "binary",
-    keyEncoding: "binary",
-    mapSize: MAP_BYTES,
-    overlappingSync: false,
-    ...({ noReadAhead: true } as object), // missing in the package's types
-    eventTurnBatching: false,
+  const lock = createIndexLock(folder);
+  const db = await lock.exclusive(OPEN_WITHIN_MS, openIndex).catch((error: unknown) => {
+    lock.close();
+    throw error;
   });
-  db.readerCheck(); // slots of readers that were killed: they keep old pages from being used again
   let unanswered = 0; // writes past answerWithinMs that are still under way
   let closed = false;
+
+  function openIndex() {
+    const index = open<Buffer, Buffer>(folder, {
+      noSubdir: false,
+      encoding: "binary",
+      keyEncoding: "binary",
+      mapSize: MAP_BYTES,
+      overlappingSync: false,
+      ...({ noReadAhead: true } as object), // missing in the package's types
+      eventTurnBatching: false,
+    });
+    index.readerCheck(); // slots of readers that were killed: they keep old pages from being used again
+    return index;
+  }
 
   function get(key: string): ObjectRecord | undefined {
     assertUsable();
@@ -160,16 +178,17 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
     await stat(join(folder, "data.mdb"));
   }
 
+  /** Where another process does not let go, the index stays open until this process ends, which closes it as well. */
   async function close(): Promise<void> {
     if (closed) return;
     closed = true;
-    await db.close();
+    await lock.exclusive(CLOSE_WITHIN_MS, () => db.close()).then(lock.close, unlessNotAlone);
   }
 
   /** A write that LMDB never answers (a stuck disk) fails, and those after it fail at once until it does. */
   async function answered<T>(write: () => Promise<T>): Promise<T> {
     assertUsable();
-    const result = write();
+    const result = lock.shared(write);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         unanswered += 1;
@@ -191,6 +210,10 @@ export function openRecords(folder: string, { answerWithinMs }: { answerWithinMs
   }
 
   return { get, hasFile, create, replace, remove, removeExact, list, listKeys, spareBytes, usage, ping, close, assertUsable };
+}
+
+function unlessNotAlone(error: unknown): void {
+  if (!(error instanceof NotAlone)) throw error;
 }
 
 /** The write may still be carried out. */

@@ -97,6 +97,28 @@ describe.skipIf(missingOnLinux("TEST_STRACE"))("a disk that fails to flush", () 
   });
 });
 
+const STARTS = process.env.FAULTS === "long" ? 20 : 3;
+
+describe.skipIf(missingOnLinux("TEST_STRACE")).each(["web", "worker"] as const)("a %s process that starts", (which) => {
+  test("and opens inbox and storage slowly, again and again, takes back nothing of what the others commit meanwhile", async () => {
+    hub = await openHub({ webs: 2 });
+    await hub.start();
+    const indexes = [hub.config.INBOX_DIR, hub.config.STORAGE_DIR].flatMap((folder) => ["-P", join(folder, "index/data.mdb")]);
+    const slowly = ["-e", "trace=pread64", "-e", "inject=pread64:delay_exit=60000", ...indexes];
+    const slot = which === "web" ? hub.webs[1]! : hub.worker;
+    const crowd = openCrowd({ urls: [hub.web.url], clients: 2, sizes: [900, 300_000], everyMs: 10 });
+    for (let i = 0; i < STARTS; i++) {
+      await crowd.more(10);
+      await slot.restart({}, { strace: slowly });
+    }
+    await slot.restart();
+    await crowd.more(10);
+    await crowd.stop();
+    expect(Object.keys(crowd.answers)).toEqual(["202"]);
+    await judge(hub, { crowds: [crowd] });
+  });
+});
+
 /** The calls by which an upload becomes durable, is answered and is settled; and which of them kills, once the process is up. */
 const KINDS = ["pwrite64", "fdatasync", "fsync", "writev"];
 const TIMES = process.env.FAULTS === "long" ? [1, 2, 3, 4, 5, 6, 8, 10, 13, 17, 25] : [1, 2, 4];

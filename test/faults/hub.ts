@@ -9,7 +9,7 @@ import { parseConfig, type Config } from "../../src/core/config.ts";
 import { createLog } from "../../src/core/log.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { openDb } from "../../src/db/pool.ts";
-import { openDiskStore } from "../../src/objects/disk.ts";
+import { openDiskStore, type DiskStore } from "../../src/objects/disk.ts";
 import { pagesOf } from "../../src/objects/object-store.ts";
 import { readRecord } from "../../src/uploads/inbox-record.ts";
 import { createBucket, createDatabase } from "../support/places.ts";
@@ -93,8 +93,8 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
   }
 
   /** The disk stores in use, opened beside the processes: LMDB takes several. */
-  const stores = new Map<string, ReturnType<typeof openDiskStore>>();
-  function storeIn(place: string) {
+  const stores = new Map<string, Promise<DiskStore>>();
+  function storeIn(place: string): Promise<DiskStore> {
     const found = stores.get(place) ?? openDiskStore({ folder: place, dependency: "inbox", smallObjectBytes: config.SMALL_OBJECT_BYTES });
     stores.set(place, found);
     return found;
@@ -103,7 +103,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
   async function inboxKeys(): Promise<string[]> {
     if (config.INBOX === "s3") return (await bucket!.list("inbox/")).map((key) => key.slice("inbox/".length));
     const keys: string[] = [];
-    for await (const page of pagesOf(storeIn(config.INBOX_DIR), "")) keys.push(...page.map(({ key }) => key));
+    for await (const page of pagesOf(await storeIn(config.INBOX_DIR), "")) keys.push(...page.map(({ key }) => key));
     return keys;
   }
 
@@ -113,7 +113,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
       const { manifest } = readRecord(await bucket!.read(`inbox/manifests/${uploadId}`))!;
       return bucket!.put(`inbox/${manifest.blob_key}`, randomBytes(manifest.size_bytes));
     }
-    const { manifest } = readRecord((await storeIn(config.INBOX_DIR).readWhole(`manifests/${uploadId}`))!)!;
+    const { manifest } = readRecord((await (await storeIn(config.INBOX_DIR)).readWhole(`manifests/${uploadId}`))!)!;
     const hash = createHash("sha256").update(manifest.blob_key!).digest("hex");
     const names = await readdir(join(config.INBOX_DIR, "files", hash.slice(0, 2)));
     const file = await open(join(config.INBOX_DIR, "files", hash.slice(0, 2), names.find((name) => name.startsWith(hash))!), "r+");
@@ -128,7 +128,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
     const places = [...(config.INBOX === "disk" ? [["inbox", config.INBOX_DIR]] : []), ...(config.STORAGE_MODE === "local" ? [["storage", config.STORAGE_DIR]] : [])];
     return Promise.all(places.map(async ([name, place]) => {
       let known = 0;
-      for await (const page of pagesOf(storeIn(place!), "")) {
+      for await (const page of pagesOf(await storeIn(place!), "")) {
         known += page.filter(({ key, sizeBytes }) => sizeBytes > config.SMALL_OBJECT_BYTES + (name === "inbox" && key.startsWith("manifests/") ? MANIFEST_BYTES : 0)).length;
       }
       return { name: name!, folder: place!, known };
@@ -136,7 +136,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
   }
 
   async function close(): Promise<void> {
-    await Promise.all([...stores.values()].map((store) => store.close()));
+    await Promise.all([...stores.values()].map(async (store) => (await store).close()));
     await Promise.all(slots.map((slot) => slot.end()));
     if (redis.status !== "wait") {
       const keys = await redis.keys(`${id}:*`).catch(() => [] as string[]);

@@ -3,7 +3,7 @@ import { open, readdir, rm, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import { createScrub } from "../../src/files/scrub.ts";
-import { openDiskStore } from "../../src/objects/disk.ts";
+import { openDiskStore, type DiskStore } from "../../src/objects/disk.ts";
 import { createVerifier } from "../../src/objects/verify.ts";
 import { objectKey } from "../../src/uploads/store-object.ts";
 import { fetch } from "../support/fetch.ts";
@@ -76,8 +76,8 @@ export async function events(world: World, ids: string[]): Promise<string[]> {
 }
 
 /** A second process's view of the same folder, so that nothing goes past the first one's back in memory. */
-async function besides(world: World, work: (store: ReturnType<typeof openDiskStore>) => Promise<unknown>): Promise<void> {
-  const store = openDiskStore({ folder: world.config.STORAGE_DIR, dependency: "storage", smallObjectBytes: SMALL_OBJECT_BYTES });
+async function besides(world: World, work: (store: DiskStore) => Promise<unknown>): Promise<void> {
+  const store = await openDiskStore({ folder: world.config.STORAGE_DIR, dependency: "storage", smallObjectBytes: SMALL_OBJECT_BYTES });
   await work(store);
   await store.close();
 }

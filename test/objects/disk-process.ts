@@ -16,7 +16,7 @@ export async function compile() {
   await writeFile(join(folder, "tsconfig.json"), JSON.stringify({
     extends: join(ROOT, "tsconfig.json"),
     compilerOptions: { rootDir: join(ROOT, "src"), outDir: folder, sourceMap: false },
-    include: [join(ROOT, "src/objects/disk.ts")],
+    include: [join(ROOT, "src/objects/disk.ts"), join(ROOT, "src/objects/*.d.ts")],
   }));
   await promisify(execFile)(process.execPath, [join(ROOT, "node_modules/typescript/bin/tsc"), "-p", folder], { cwd: ROOT });
   return { module: join(folder, "objects/disk.js"), remove: () => rm(folder, { recursive: true }) };

@@ -8,7 +8,7 @@ import { openDiskStore } from "../../src/objects/disk.ts";
 
 test("a body that came so slowly that its file was swept is not stored: there would be no bytes", async () => {
   const folder = await mkdtemp(join(tmpdir(), "connectstorm-swept-"));
-  const store = openDiskStore({ folder, dependency: "inbox", smallObjectBytes: 1_000 });
+  const store = await openDiskStore({ folder, dependency: "inbox", smallObjectBytes: 1_000 });
   try {
     const body = (async function* () {
       for (let i = 0; i < 3; i++) yield randomBytes(1_000_000);

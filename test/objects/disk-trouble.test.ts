@@ -26,8 +26,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-function openIn(path: string) {
-  const store = openDiskStore({ folder: path, dependency: "inbox", smallObjectBytes: SMALL });
+async function openIn(path: string) {
+  const store = await openDiskStore({ folder: path, dependency: "inbox", smallObjectBytes: SMALL });
   opened.push(store);
   return store;
 }
@@ -38,7 +38,7 @@ async function filesIn(path: string): Promise<string[]> {
 
 describe("adopting", () => {
   test("takes over a large object without copying it, and both live on by themselves", async () => {
-    const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
+    const [inbox, storage] = [await openIn(join(folder, "inbox")), await openIn(join(folder, "storage"))];
     const bytes = randomBytes(SMALL + 1);
     await inbox.put("blob", bytes);
     expect(await storage.adopt("object", inbox, "blob")).toEqual({ stored: true });
@@ -49,7 +49,7 @@ describe("adopting", () => {
   });
 
   test("leaves what is there already", async () => {
-    const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
+    const [inbox, storage] = [await openIn(join(folder, "inbox")), await openIn(join(folder, "storage"))];
     await inbox.put("blob", randomBytes(SMALL + 1));
     await storage.put("object", Buffer.from("first"));
     expect(await storage.adopt("object", inbox, "blob", { ifAbsent: true })).toEqual({ stored: false });
@@ -58,7 +58,7 @@ describe("adopting", () => {
   });
 
   test("says no to small objects, missing ones, other kinds of stores and other file systems", async () => {
-    const [inbox, storage] = [openIn(join(folder, "inbox")), openIn(join(folder, "storage"))];
+    const [inbox, storage] = [await openIn(join(folder, "inbox")), await openIn(join(folder, "storage"))];
     await inbox.put("small", Buffer.from("x"));
     expect(await storage.adopt("object", inbox, "small")).toBeUndefined();
     expect(await storage.adopt("object", inbox, "missing")).toBeUndefined();
@@ -69,7 +69,7 @@ describe("adopting", () => {
 
 describe("sweeping", () => {
   test("removes old files that belong to no object, and nothing else", async () => {
-    const store = openIn(folder);
+    const store = await openIn(folder);
     await store.put("old", randomBytes(SMALL + 1));
     await mkdir(join(folder, "files/ff"), { recursive: true });
     await writeFile(join(folder, "files/ff/left-by-a-killed-process"), "x");
@@ -91,7 +91,7 @@ describe("two processes on one store", () => {
   afterAll(() => compiled.remove());
 
   test("see at once what the other did", async () => {
-    const store = openIn(folder);
+    const store = await openIn(folder);
     const other = await openOtherProcess(compiled.module, folder, SMALL);
     for (let i = 0; i < 20; i += 1) {
       const bytes = randomBytes(i % 2 ? 100 : SMALL + 1).toString("base64");
@@ -104,7 +104,7 @@ describe("two processes on one store", () => {
   });
 
   test("lose nothing that was acknowledged when the writer is killed, again and again, while the other reads and removes", async () => {
-    const store = openIn(folder);
+    const store = await openIn(folder);
     for (let round = 1; round <= 4; round += 1) {
       const writing = putAndKill(compiled.module, folder, SMALL, 400 * round);
       let written = false;
@@ -129,7 +129,7 @@ describe("two processes on one store", () => {
   });
 
   test("fail in time when the other holds the lock for too long, and go on when it lets go", async () => {
-    const store = openDiskStore({ folder, dependency: "inbox", smallObjectBytes: SMALL, answerWithinMs: 200 });
+    const store = await openDiskStore({ folder, dependency: "inbox", smallObjectBytes: SMALL, answerWithinMs: 200 });
     opened.push(store);
     await store.put("before", Buffer.from("x"));
     const { released } = await holdLock(compiled.module, folder);
@@ -153,7 +153,7 @@ describe("two processes on one store", () => {
     expect(failed.length).toBeGreaterThan(2);
     expect(failed.length).toBeLessThan(ends.length);
     for (const { error } of failed) expect(error).toMatchObject({ name: "Unavailable", full: false });
-    const store = openIn(folder);
+    const store = await openIn(folder);
     const present = (await store.list("report/", { limit: 100 })).map(({ key }) => key);
     expect(present.toSorted()).toEqual(ends.filter(({ error }) => !error).map(({ key }) => key).toSorted());
     for (const key of present) await expectWhole(store, key);
@@ -176,7 +176,7 @@ describe.skipIf(CANNOT_MOUNT)(`a full disk${CANNOT_MOUNT ? ` (${CANNOT_MOUNT})` 
   test.each([["small objects", 10_000], ["large objects", 300_000], ["one that is larger than the disk", 20 * MIB]])(
     "refuses %s, keeps what was stored, and goes on when there is room again",
     async (_what, sizeBytes) => {
-      const store = openIn(path);
+      const store = await openIn(path);
       const stored: string[] = [];
       const put = (key: string) => store.put(key, inPieces(randomBytes(sizeBytes), 64 * 1024));
       await store.put("first", Buffer.from("kept"));
@@ -203,11 +203,11 @@ describe.skipIf(CANNOT_MOUNT)(`a full disk${CANNOT_MOUNT ? ` (${CANNOT_MOUNT})` 
 describe("a folder that cannot be used", () => {
   test("is told when the store is opened", async () => {
     await writeFile(join(folder, "file"), "");
-    expect(() => openDiskStore({ folder: join(folder, "file"), dependency: "storage", smallObjectBytes: SMALL })).toThrow(Unavailable);
+    await expect(openDiskStore({ folder: join(folder, "file"), dependency: "storage", smallObjectBytes: SMALL })).rejects.toThrow(Unavailable);
   });
 
   test("is told by the ping and by large puts when it is gone later", async () => {
-    const store = openIn(folder);
+    const store = await openIn(folder);
     await store.put("k", Buffer.from("v"));
     await rm(folder, { recursive: true });
     await expect(store.ping()).rejects.toMatchObject({ name: "Unavailable", dependency: "inbox" });
@@ -217,7 +217,7 @@ describe("a folder that cannot be used", () => {
 
 describe("damage of one object is told from an outage of the store", () => {
   test("a file shorter than its record says is damaged, and no end", async () => {
-    const store = openIn(folder);
+    const store = await openIn(folder);
     await store.put("damaged", randomBytes(MIB));
     const [file] = await filesIn(folder);
     await truncate(join(folder, "files", file!), MIB - 1);
@@ -228,7 +228,7 @@ describe("damage of one object is told from an outage of the store", () => {
   });
 
   test("a record whose file is gone is damaged; where the folder is gone, the store is unavailable", async () => {
-    const store = openIn(folder);
+    const store = await openIn(folder);
     await store.put("damaged", randomBytes(MIB));
     const [file] = await filesIn(folder);
     await rm(join(folder, "files", file!));
@@ -244,10 +244,10 @@ describe("damage of one object is told from an outage of the store", () => {
 
   test("a file that the disk does not give is damaged", async ({ skip }) => {
     skip(!hasStrace(), "strace is not there, or may not trace");
-    const store = openIn(folder);
+    const store = await openIn(folder);
     await store.put("large", randomBytes(MIB));
     const script = `const { openDiskStore } = await import(process.argv[1]);
-      const store = openDiskStore({ folder: process.argv[2], dependency: "inbox", smallObjectBytes: ${SMALL} });
+      const store = await openDiskStore({ folder: process.argv[2], dependency: "inbox", smallObjectBytes: ${SMALL} });
       console.log(await store.readWhole("large").then(() => "read", (error) => error.name + " " + error.problem));
       await store.close();`;
     const compiled = await compile();
@@ -262,7 +262,7 @@ describe("damage of one object is told from an outage of the store", () => {
 });
 
 test("no descriptor stays open", async () => {
-  const store = openIn(folder);
+  const store = await openIn(folder);
   await store.put("large", randomBytes(4 * MIB));
   const open = async () => (await readdir("/proc/self/fd")).length;
   const before = await open();
@@ -274,7 +274,7 @@ test("no descriptor stays open", async () => {
   expect(await open()).toBeLessThanOrEqual(before + 1);
 });
 
-async function expectWhole(store: ReturnType<typeof openIn>, key: string): Promise<void> {
+async function expectWhole(store: Awaited<ReturnType<typeof openIn>>, key: string): Promise<void> {
   const bytes = await store.readWhole(key);
   const seed = createHash("sha256").update(key).digest();
   expect(bytes && Buffer.from(bytes).equals(Buffer.alloc(Number(key.split("/")[1]), seed))).toBe(true);

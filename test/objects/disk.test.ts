@@ -14,7 +14,7 @@ describeObjectStore({
   readersKeepTheirObject: true,
   async open() {
     const folder = await mkdtemp(join(tmpdir(), "connectstorm-disk-"));
-    const store = openDiskStore({ folder, dependency: "storage", smallObjectBytes: SMALL_OBJECT_BYTES });
+    const store = await openDiskStore({ folder, dependency: "storage", smallObjectBytes: SMALL_OBJECT_BYTES });
     return {
       store,
       async leftovers() {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 const [module, folder, smallObjectBytes, job] = process.argv.slice(2);
 const { openDiskStore } = await import(module);
-const store = openDiskStore({ folder, dependency: "inbox", smallObjectBytes: Number(smallObjectBytes) });
+const store = await openDiskStore({ folder, dependency: "inbox", smallObjectBytes: Number(smallObjectBytes) });
 
 /** Bytes that can be told right or wrong by their key alone. */
 function bytesOf(key) {
@@ -36,6 +36,22 @@ const jobs = {
       const error = await store.put(key, i % 2 ? inPieces(bytesOf(key)) : bytesOf(key), { ifAbsent: true }).then(() => undefined, (e) => e);
       console.log(JSON.stringify({ key, error: error && { name: error.name, message: error.message, full: error.full } }));
     }
+    await store.close();
+  },
+  /** One put at a time, until it is told to end; tells of each one when it is acknowledged. */
+  async trickle() {
+    let going = true;
+    process.once("message", () => (going = false));
+    for (let i = 0; going; i += 1) {
+      await store.put(`trickle/${i}`, Buffer.from("x"), { ifAbsent: true });
+      process.send(`trickle/${i}`);
+      await new Promise((resolve) => setTimeout(resolve, 2)); // a commit that is under way would set the number right again
+    }
+    await store.close();
+    process.disconnect();
+  },
+  /** Opens the store, and no more. */
+  async look() {
     await store.close();
   },
   /** Keeps the index's write lock for a second, as a process that was stopped in a transaction would. */

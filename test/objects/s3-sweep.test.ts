@@ -100,7 +100,7 @@ describe.skipIf(S3_MISSING)(S3_MISSING || "sweeping a bucket", () => {
   });
 
   test("is a thing that the worker finds its stores can do", async () => {
-    const store = openObjectStore({ mode: "s3", ...bucket.connection });
+    const store = await openObjectStore({ mode: "s3", ...bucket.connection });
     ends.push(() => store.close());
     expect(sweeps(store)).toBe(true);
   });
