@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { tryLock, unlock } from "fs-native-extensions";
 
-/** A busy process lets go so often, for whoever waits to be alone. A commit takes 1 to 10 ms. */
+/** New writes join a turn for so long; it lasts until the last of them is done. A commit takes 1 to 10 ms. */
 const TURN_MS = 20;
-/** So long does one that waits to be alone keep others from writing; then it lets them, should one of them stand still. */
-const KNOCK_MS = 500;
+/** So long does a writer wait politely for those who want to be alone; then it writes if it can. One of them may wait for a process that stands still. */
+const PATIENCE_MS = 3_000;
 const FIRST_WAIT_MS = 1;
 const MOST_WAIT_MS = 20;
 
@@ -17,9 +17,9 @@ export type IndexLock = ReturnType<typeof createIndexLock>;
  * at once, LMDB has a lock for that; who opens or closes is alone. The kernel keeps the locks, and gives back those of a
  * process that dies.
  *
- * Of two files: `writing.lock` is held, shared, while writes are under way, and exclusively by who is alone. `knocking.lock` is
- * held by who waits to be alone, and only looked at by those who are about to write: without it, busy writers would never
- * all be gone at once.
+ * LMDB's own `data.mdb` is locked, shared, while writes are under way, and exclusively by who is alone: LMDB itself locks
+ * another file. `knocking.lock` is for fairness only: who waits to be alone holds it, who is about to write looks at
+ * it. Without it, busy writers would never all be gone at once.
  */
 export function createIndexLock(folder: string) {
   const own = openLockFiles(folder);
@@ -32,7 +32,8 @@ export function createIndexLock(folder: string) {
 
   /** Runs it beside other writes. It is called at once where a turn is under way, which is most of the time. */
   function shared<T>(write: () => Promise<T>): Promise<T> {
-    if (held && performance.now() - turnBeganAt < TURN_MS) return enter(write);
+    // A turn with nobody in it has just begun, however long ago: this process may have stood still.
+    if (held && (inside === 0 || performance.now() - turnBeganAt < TURN_MS)) return enter(write);
     taking ??= takeTurn().finally(() => (taking = undefined));
     return taking.then(() => shared(write));
   }
@@ -49,19 +50,20 @@ export function createIndexLock(folder: string) {
 
   async function takeTurn(): Promise<void> {
     if (held) await new Promise<void>((resolve) => (onEmpty = resolve));
+    const impatientAt = performance.now() + PATIENCE_MS;
     for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(2 * waitMs, MOST_WAIT_MS)) {
       if (closed) throw new Error("the store is closed");
-      if (tryTurn()) break;
+      if (performance.now() < impatientAt ? tryPolitely() : tryLock(own.data, { shared: true })) break;
       await pause(waitMs);
     }
     held = true;
     turnBeganAt = performance.now();
   }
 
-  function tryTurn(): boolean {
+  function tryPolitely(): boolean {
     if (!tryLock(own.knocking, { shared: true })) return false;
     try {
-      return tryLock(own.writing, { shared: true });
+      return tryLock(own.data, { shared: true });
     } finally {
       unlock(own.knocking);
     }
@@ -69,14 +71,18 @@ export function createIndexLock(folder: string) {
 
   function endTurn(): void {
     held = false;
-    if (!closed) unlock(own.writing);
-    onEmpty?.();
+    try {
+      if (!closed) unlock(own.data);
+    } finally {
+      onEmpty?.();
+    }
   }
 
   /** Gives the files back. What is under way goes on without the lock. */
   function close(): void {
     if (closed) return;
     closed = true;
+    held = false;
     closeLockFiles(own);
   }
 
@@ -90,47 +96,43 @@ export function createIndexLock(folder: string) {
 /** By files of its own, so that the writes of this process, too, come first or wait. Where the folder is gone there is nobody else. */
 async function exclusively<T>(folder: string, withinMs: number, work: () => Promise<T> | T): Promise<T> {
   if (!existsSync(folder)) return work();
-  const files = openLockFiles(folder);
+  const { knocking, data } = openLockFiles(folder);
+  const deadline = performance.now() + withinMs;
   try {
-    await lockAlone(files, withinMs);
+    if (!(await lockBefore(deadline, knocking)) || !(await lockBefore(deadline, data))) throw new NotAlone(folder, withinMs);
     return await work();
   } finally {
-    closeLockFiles(files); // and with them the locks
+    closeLockFiles({ knocking, data }); // and with them the locks
   }
 }
 
-async function lockAlone({ knocking, writing }: LockFiles, withinMs: number): Promise<void> {
-  const deadline = performance.now() + withinMs;
-  for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(2 * waitMs, MOST_WAIT_MS)) {
-    if (tryLock(knocking)) {
-      const until = Math.min(deadline, performance.now() + KNOCK_MS);
-      do {
-        if (tryLock(writing)) return;
-        await pause(FIRST_WAIT_MS);
-      } while (performance.now() < until);
-      unlock(knocking);
-      waitMs = MOST_WAIT_MS;
-    }
-    if (performance.now() >= deadline) throw new NotAlone(`other processes that write to it did not let go within ${withinMs} ms`);
+async function lockBefore(deadline: number, fd: number): Promise<boolean> {
+  for (let waitMs = FIRST_WAIT_MS; !tryLock(fd); waitMs = Math.min(2 * waitMs, MOST_WAIT_MS)) {
+    if (performance.now() >= deadline) return false;
     await pause(waitMs);
   }
+  return true;
 }
 
-export class NotAlone extends Error {}
+export class NotAlone extends Error {
+  constructor(folder: string, withinMs: number) {
+    super(`another process that uses ${folder} did not let go of it within ${withinMs} ms; one that stands still has to be ended first`);
+  }
+}
 
-type LockFiles = { knocking: number; writing: number };
+type LockFiles = { knocking: number; data: number };
 
 function openLockFiles(folder: string): LockFiles {
   const knocking = openSync(join(folder, "knocking.lock"), "a+");
   try {
-    return { knocking, writing: openSync(join(folder, "writing.lock"), "a+") };
+    return { knocking, data: openSync(join(folder, "data.mdb"), "a+") }; // LMDB takes an empty file for a new one
   } catch (error) {
     closeSync(knocking);
     throw error;
   }
 }
 
-function closeLockFiles({ knocking, writing }: LockFiles): void {
-  closeSync(writing);
+function closeLockFiles({ knocking, data }: LockFiles): void {
+  closeSync(data);
   closeSync(knocking);
 }

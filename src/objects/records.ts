@@ -1,4 +1,4 @@
-import { mkdirSync } from "node:fs";
+import { mkdirSync, realpathSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { open } from "lmdb";
@@ -10,6 +10,9 @@ export type ObjectRecord = { sizeBytes: number; modifiedAt: Date } & ({ bytes: U
 /** How long the start of a process waits for others to let go of the index, and its end: that may go without. */
 const OPEN_WITHIN_MS = 30_000;
 const CLOSE_WITHIN_MS = 2_000;
+
+/** As LMDB opens a folder a second time it drops the locks by which other processes know that this one uses it. */
+const openHere = new Set<string>();
 
 /** 64 GiB of address space. LMDB takes disk space only as it grows, and its map grows beyond this by itself. */
 const MAP_BYTES = 2 ** 36;
@@ -38,13 +41,25 @@ const FILE = 2;
  */
 export async function openRecords(folder: string, { answerWithinMs }: { answerWithinMs: number }) {
   mkdirSync(folder, { recursive: true });
-  const lock = createIndexLock(folder);
-  const db = await lock.exclusive(OPEN_WITHIN_MS, openIndex).catch((error: unknown) => {
-    lock.close();
+  const path = realpathSync(folder);
+  if (openHere.has(path)) throw new Error(`${path} is in use by this process already`);
+  openHere.add(path);
+  const { lock, db } = await openLocked().catch((error: unknown) => {
+    openHere.delete(path);
     throw error;
   });
   let unanswered = 0; // writes past answerWithinMs that are still under way
   let closed = false;
+
+  async function openLocked() {
+    const created = createIndexLock(folder);
+    try {
+      return { lock: created, db: await created.exclusive(OPEN_WITHIN_MS, openIndex) };
+    } catch (error) {
+      created.close();
+      throw error;
+    }
+  }
 
   function openIndex() {
     const index = open<Buffer, Buffer>(folder, {
@@ -182,7 +197,12 @@ export async function openRecords(folder: string, { answerWithinMs }: { answerWi
   async function close(): Promise<void> {
     if (closed) return;
     closed = true;
-    await lock.exclusive(CLOSE_WITHIN_MS, () => db.close()).then(lock.close, unlessNotAlone);
+    await lock.exclusive(CLOSE_WITHIN_MS, () => db.close()).then(afterClosing, unlessNotAlone);
+  }
+
+  function afterClosing(): void {
+    lock.close();
+    openHere.delete(path);
   }
 
   /** A write that LMDB never answers (a stuck disk) fails, and those after it fail at once until it does. */

@@ -41,6 +41,7 @@ describe("settings", () => {
     ["a short secret in production", { NODE_ENV: "production", SECRET_KEY: "abc" }, "SECRET_KEY"],
     ["S3 without a bucket", { STORAGE_MODE: "s3" }, "S3_BUCKET"],
     ["an inbox on S3 without a bucket", { INBOX: "s3" }, "S3_BUCKET"],
+    ["one folder for inbox and storage", { INBOX_DIR: "data/a", STORAGE_DIR: "./data/b/../a/" }, "INBOX_DIR, STORAGE_DIR"],
     ["half of a pair of keys", { S3_ACCESS_KEY_ID: "x" }, "S3_SECRET_ACCESS_KEY"],
   ])("refuse %s", (_what, env, name) => {
     expect(() => parseConfig(env)).toThrow(name);

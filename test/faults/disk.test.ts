@@ -97,7 +97,7 @@ describe.skipIf(missingOnLinux("TEST_STRACE"))("a disk that fails to flush", () 
   });
 });
 
-const STARTS = process.env.FAULTS === "long" ? 20 : 3;
+const STARTS = process.env.FAULTS === "long" ? 10 : 3;
 
 describe.skipIf(missingOnLinux("TEST_STRACE")).each(["web", "worker"] as const)("a %s process that starts", (which) => {
   test("and opens inbox and storage slowly, again and again, takes back nothing of what the others commit meanwhile", async () => {

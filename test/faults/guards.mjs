@@ -32,7 +32,12 @@ export const GUARDS = [
   },
   {
     guard: "An index is opened while nobody writes to it", file: "src/objects/records.ts",
-    from: "await lock.exclusive(OPEN_WITHIN_MS, openIndex)", to: "await lock.exclusive(OPEN_WITHIN_MS, () => {}).then(openIndex)",
+    from: "await created.exclusive(OPEN_WITHIN_MS, openIndex)", to: "await created.exclusive(OPEN_WITHIN_MS, () => {}).then(openIndex)",
+    test: ["test/objects/index-lock.test.ts", "takes back nothing"],
+  },
+  {
+    guard: "Every write to an index is in a turn", file: "src/objects/records.ts",
+    from: "const result = lock.shared(write);", to: "const result = write();",
     test: ["test/objects/index-lock.test.ts", "takes back nothing"],
   },
   {

@@ -97,6 +97,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
   function storeIn(place: string): Promise<DiskStore> {
     const found = stores.get(place) ?? openDiskStore({ folder: place, dependency: "inbox", smallObjectBytes: config.SMALL_OBJECT_BYTES });
     stores.set(place, found);
+    found.catch(() => stores.delete(place)); // the next one to ask tries again
     return found;
   }
 
@@ -136,8 +137,8 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
   }
 
   async function close(): Promise<void> {
-    await Promise.all([...stores.values()].map(async (store) => (await store).close()));
     await Promise.all(slots.map((slot) => slot.end()));
+    await Promise.all([...stores.values()].map(async (store) => (await store).close()));
     if (redis.status !== "wait") {
       const keys = await redis.keys(`${id}:*`).catch(() => [] as string[]);
       if (keys.length > 0) await redis.del(...keys).catch(() => {});

@@ -2,9 +2,9 @@ import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { connect, type AddressInfo, type Socket } from "node:net";
 import express from "express";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import { createHttpServer } from "../../src/http/server.ts";
-import { ask, connectRaw, expectRefusal } from "../http/raw.ts";
+import { ask, connectRaw, expectRefusal, holdConnections } from "../http/raw.ts";
 import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
@@ -16,10 +16,9 @@ const [HERE, THERE] = ["127.0.0.1", "127.0.0.2"];
 const HELLO = "PUT /api/upload/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
 
 let world: World;
-let held: ReturnType<typeof connectRaw>[] = [];
-beforeEach(() => void (held = []));
+const { held, open, closeAll } = holdConnections();
 afterEach(async () => {
-  for (const connection of held) connection.close();
+  closeAll();
   await world.close();
 });
 
@@ -33,8 +32,7 @@ const get = (id: string, headers = "", method = "GET") => `${method} /api/files/
 
 /** Asks for a file and then reads no more of it than its head. @returns the status */
 async function begin(id: string, from = HERE, headers = ""): Promise<number> {
-  const connection = connectRaw(world.url, { from });
-  held.push(connection);
+  const connection = open(world.url, { from });
   await connection.send(get(id, headers));
   await once(connection.socket, "data");
   connection.socket.pause();
@@ -93,8 +91,7 @@ describe("places for downloads", () => {
 
     let opened = 0;
     world.site.server.on("request", (_req, res: ServerResponse) => void res.once("pipe", () => opened++));
-    const pipelined = connectRaw(world.url);
-    held.push(pipelined);
+    const pipelined = open(world.url);
     pipelined.socket.pause();
     await pipelined.send(get(id).repeat(3));
     await eventually(() => opened, 3);
@@ -147,8 +144,7 @@ describe("a reader", () => {
   test("that takes less than DOWNLOAD_MIN_BYTES_PER_SECOND is given up, though it never stands still", async () => {
     world = await openWorld({ UPLOAD_IDLE_SECONDS: "1", DOWNLOAD_MIN_BYTES_PER_SECOND: String(8 * MIB) });
     const id = await upload(LARGE);
-    const connection = connectRaw(world.url);
-    held.push(connection);
+    const connection = open(world.url);
     const [served] = await Promise.all([once(world.site.server, "connection"), connection.send(get(id))]) as [[Socket], boolean];
     connection.socket.removeAllListeners("data");
     const beganAt = performance.now();

@@ -1,9 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { open, readdir, rm, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
+import { DeleteObjectCommand } from "@aws-sdk/client-s3";
 import { createScrub } from "../../src/files/scrub.ts";
-import { openDiskStore, type DiskStore } from "../../src/objects/disk.ts";
 import { createVerifier } from "../../src/objects/verify.ts";
 import { objectKey } from "../../src/uploads/store-object.ts";
 import { fetch } from "../support/fetch.ts";
@@ -75,27 +74,18 @@ export async function events(world: World, ids: string[]): Promise<string[]> {
   return rows.map(({ event, file_id, reason }) => `${ids.indexOf(file_id)} ${event}${reason ? ` ${reason.split(":")[0]}` : ""}`).sort();
 }
 
-/** A second process's view of the same folder, so that nothing goes past the first one's back in memory. */
-async function besides(world: World, work: (store: DiskStore) => Promise<unknown>): Promise<void> {
-  const store = await openDiskStore({ folder: world.config.STORAGE_DIR, dependency: "storage", smallObjectBytes: SMALL_OBJECT_BYTES });
-  await work(store);
-  await store.close();
+async function overwriteRecord({ context: { storage } }: World, key: string) {
+  const bytes = Buffer.from((await storage.readWhole(key))!);
+  bytes[1_000]! ^= 4;
+  await storage.put(key, bytes);
 }
 
-function overwriteRecord(world: World, key: string) {
-  return besides(world, async (store) => {
-    const bytes = Buffer.from((await store.readWhole(key))!);
-    bytes[1_000]! ^= 4;
-    await store.put(key, bytes);
-  });
+async function shortenRecord({ context: { storage } }: World, key: string) {
+  await storage.put(key, (await storage.readWhole(key))!.slice(0, -1));
 }
 
-function shortenRecord(world: World, key: string) {
-  return besides(world, async (store) => store.put(key, (await store.readWhole(key))!.slice(0, -1)));
-}
-
-function removeRecord(world: World, key: string) {
-  return besides(world, (store) => store.remove([key]));
+async function removeRecord({ context: { storage } }: World, key: string) {
+  await storage.remove([key]);
 }
 
 /** The world's only large object. */
@@ -131,21 +121,17 @@ async function removeFile(world: World) {
   await rm(await fileOf(world));
 }
 
-async function putIntoBucket(world: World, Key: string, Body: Uint8Array) {
-  await world.bucket!.client.send(new PutObjectCommand({ Bucket: world.bucket!.name, Key, Body }));
-}
-
 async function overwriteInBucket(world: World, key: string) {
   const { sizeBytes } = (await world.context.storage.head(key))!;
-  await putIntoBucket(world, key, randomBytes(sizeBytes));
+  await world.bucket!.put(key, randomBytes(sizeBytes));
 }
 
 async function lengthenInBucket(world: World, key: string) {
-  await putIntoBucket(world, key, Buffer.concat([(await world.context.storage.readWhole(key))!, Buffer.from("more")]));
+  await world.bucket!.put(key, Buffer.concat([(await world.context.storage.readWhole(key))!, Buffer.from("more")]));
 }
 
 async function cutOffInBucket(world: World, key: string) {
-  await putIntoBucket(world, key, (await world.context.storage.readWhole(key))!.subarray(0, -10));
+  await world.bucket!.put(key, (await world.context.storage.readWhole(key))!.subarray(0, -10));
 }
 
 async function removeFromBucket(world: World, Key: string) {

@@ -67,6 +67,22 @@ export function connectRaw(url: string, { from }: { from?: string } = {}) {
   };
 }
 
+/** Connections that stay open for a test, in the order in which they were opened. The test closes them at its end. */
+export function holdConnections() {
+  const held: ReturnType<typeof connectRaw>[] = [];
+  return {
+    held,
+    open(...where: Parameters<typeof connectRaw>) {
+      const connection = connectRaw(...where);
+      held.push(connection);
+      return connection;
+    },
+    closeAll() {
+      for (const connection of held.splice(0)) connection.close();
+    },
+  };
+}
+
 /** One request, one answer, on a connection of its own. */
 export async function ask(url: string, request: Bytes, method?: string, source: { from?: string } = {}): Promise<Answer> {
   const connection = connectRaw(url, source);

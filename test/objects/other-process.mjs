@@ -56,6 +56,7 @@ const jobs = {
   },
   /** Keeps the index's write lock for a second, as a process that was stopped in a transaction would. */
   async hold() {
+    await store.close(); // twice in one process is not to be
     const { open } = await import("lmdb");
     const index = open(join(folder, "index"), { noSubdir: false, encoding: "binary", keyEncoding: "binary", overlappingSync: false });
     index.transactionSync(() => {

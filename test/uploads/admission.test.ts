@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { announceInbox } from "../../src/main/shared-inbox.ts";
 import { openSite } from "../../src/main/site.ts";
-import { ask, connectRaw, expectRefusal, inboxOf, type Answer } from "../http/raw.ts";
+import { ask, connectRaw, expectRefusal, holdConnections, inboxOf, type Answer } from "../http/raw.ts";
 import { knowsItsDisk } from "../../src/objects/object-store.ts";
 import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
@@ -29,17 +29,15 @@ const putHead = (size: number) => `PUT /api/upload/a.bin HTTP/1.1\r\nHost: x\r\n
 const CHUNKED = "PUT /api/upload/a.bin HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 let world: World;
-let held: ReturnType<typeof connectRaw>[] = [];
-beforeEach(() => void (held = []));
+const { held, open, closeAll } = holdConnections();
 afterEach(async () => {
-  for (const connection of held) connection.close();
+  closeAll();
   await world.close();
 });
 
 /** Begins an upload whose body does not come yet. @returns what the server said to its head */
 async function begin(head: string, from = HERE): Promise<Answer> {
-  const connection = connectRaw(world.url, { from });
-  held.push(connection);
+  const connection = open(world.url, { from });
   await connection.send(head);
   return connection.answer();
 }
