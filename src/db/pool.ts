@@ -49,6 +49,7 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
     lock_timeout: LOCK_TIMEOUT_MS,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     keepAlive: true,
+    onConnect: insistOnDurability,
   });
   // Without a listener an idle connection that the server cuts ends the process.
   pool.on("error", (err) => log.warn({ err }, "an idle database connection was lost"));
@@ -102,6 +103,14 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
   }
 
   return { query, transaction, exclusively, close: () => pool.end() };
+}
+
+/**
+ * A COMMIT that PostgreSQL may forget in a crash would have cost the upload its entry in the inbox already. `off` is a common
+ * tuning, of a server, a database or a role; the other values outlive a crash, and stronger ones than ours stay.
+ */
+async function insistOnDurability(client: pg.ClientBase): Promise<void> {
+  await client.query("select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'");
 }
 
 async function run<Row extends pg.QueryResultRow>(target: pg.Pool | pg.PoolClient, text: string, values?: unknown[]) {

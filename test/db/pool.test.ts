@@ -1,14 +1,17 @@
+import { randomBytes } from "node:crypto";
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { createLog } from "../../src/core/log.ts";
 import { openDb, type Database } from "../../src/db/pool.ts";
+import { createDatabase } from "../support/places.ts";
 
-let server: Server;
+let server: Server | undefined;
 let db: Database;
 afterEach(async () => {
   await db.close();
-  await new Promise((resolve) => server.close(resolve));
+  await new Promise((resolve) => (server ? server.close(resolve) : resolve(undefined)));
+  server = undefined;
 });
 
 /** As a pooler far away that takes no more connections: an ErrorResponse in the place of a welcome. */
@@ -17,8 +20,9 @@ async function refuseAll(severity: string, code: string): Promise<string> {
   const head = Buffer.alloc(5, "E");
   head.writeUInt32BE(4 + fields.length, 1);
   server = createServer((socket) => socket.on("error", () => {}).once("data", () => socket.end(Buffer.concat([head, fields]))));
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return `postgres://127.0.0.1:${(server.address() as AddressInfo).port}/any`;
+  const listening = server;
+  await new Promise<void>((resolve) => listening.listen(0, "127.0.0.1", resolve));
+  return `postgres://127.0.0.1:${(listening.address() as AddressInfo).port}/any`;
 }
 
 test.each([["FATAL", "XX000"], ["FATAL", "08P01"], ["ERROR", "XX000"]])("a connection that is refused with %s %s is no statement's fault", async (severity, code) => {
@@ -29,4 +33,15 @@ test.each([["FATAL", "XX000"], ["FATAL", "08P01"], ["ERROR", "XX000"]])("a conne
     expect(error).toBeInstanceOf(Unavailable);
     expect(error).toMatchObject({ dependency: "postgres", full: false });
   }
+});
+
+test.each([["off", "on"], ["on", "on"], ["remote_apply", "remote_apply"]])("where a COMMIT is set to be durable %s, it is %s for us", async (set, expected) => {
+  const database = await createDatabase(`pool_${randomBytes(6).toString("hex")}`);
+  const before = openDb({ uri: database.uri, poolSize: 1, name: "test", log: createLog("silent", "test") });
+  await before.query(`alter database ${new URL(database.uri).pathname.slice(1)} set synchronous_commit = ${set}`);
+  await before.close();
+  db = openDb({ uri: database.uri, poolSize: 2, name: "test", log: createLog("silent", "test") });
+  const durability = async (target: Pick<Database, "query">) => (await target.query<{ synchronous_commit: string }>("show synchronous_commit")).rows[0]?.synchronous_commit;
+  expect(await Promise.all([durability(db), db.transaction(durability)])).toEqual([expected, expected]);
+  await database.drop();
 });
