@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { format, whyRed, type Part } from "../soak/report.ts";
+import { format, whyRed, withSequels, type Part } from "../soak/report.ts";
 
 const GREEN: Part = {
   name: "all on disk, 512 MB", acknowledged: 1_200, verdict: { acknowledged: 1_200, lost: 0, doubled: 0, settledAfterSeconds: 12.34 }, troubles: [],
@@ -55,5 +55,22 @@ describe("the report of a soak", () => {
     expect(text).toContain("and 25 lines more");
     expect(text).toContain("./src/x.ts");
     expect(text.split("```").length).toBe(3);
+  });
+});
+
+describe("what the long forms add to it", () => {
+  const page = "before\n<!-- soak: written by npm run soak -->\nthe soak\n<!-- /soak -->\nafter\n";
+  const sequel = { name: "test/faults/disk.test.ts", passed: 8, failed: [] as string[], skipped: 1, minutes: 4.25 };
+
+  test("is a line for each file", () => {
+    const text = withSequels(page, [sequel, { ...sequel, name: "test/faults/model.test.ts" }]);
+    expect(text).not.toContain("RED");
+    expect(text).toMatch(/^before\n<!-- soak: written by npm run soak -->\nthe soak\n\nThen the long forms/);
+    expect(text).toContain("| test/faults/disk.test.ts | 8 | 0 | 1 | 4.3 |\n| test/faults/model.test.ts | 8 | 0 | 1 | 4.3 |\n<!-- /soak -->\nafter\n");
+  });
+
+  test("is red above all where one of them failed: that is where uploads were lost once", () => {
+    const text = withSequels(page, [{ ...sequel, failed: ["the worker process killed in the kernel > at every call"] }]);
+    expect(text).toContain("soak -->\n**RED: this run failed.**\n\n```text\ntest/faults/disk.test.ts: the worker process killed in the kernel > at every call\n```\n\nthe soak\n");
   });
 });

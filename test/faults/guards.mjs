@@ -41,6 +41,46 @@ export const GUARDS = [
     test: ["test/objects/index-lock.test.ts", "takes back nothing"],
   },
   {
+    guard: "The bytes of a large upload are flushed before its record is written", file: "src/objects/large.ts",
+    from: "Promise.all([fdatasyncAsync(fd), ", to: "Promise.all([typeof fdatasyncAsync, ",
+    test: ["test/objects/durability.test.ts", "in a folder that was there"],
+  },
+  {
+    guard: "So is the folder that has their name", file: "src/objects/large.ts",
+    from: "fdatasyncAsync(fd), flushFolder(dirname(path))]", to: "fdatasyncAsync(fd)]",
+    test: ["test/objects/durability.test.ts", "in a folder that was there"],
+  },
+  {
+    guard: "So is the folder of a name in the storage", file: "src/objects/large.ts",
+    from: "      await flushFolder(dirname(join(folder, file)));\n", to: "",
+    test: ["test/objects/durability.test.ts", "taken over from another store"],
+  },
+  {
+    guard: "A COMMIT is durable, whatever the server is set to", file: "src/db/pool.ts",
+    from: "    onConnect: insistOnDurability,\n", to: "",
+    test: ["test/db/pool.test.ts", "durable off"],
+  },
+  {
+    guard: "Bytes that may be swept are not promised any more", file: "src/uploads/inbox.ts",
+    from: "Promise<Committed> {\n    assertUnswept(received);", to: "Promise<Committed> {",
+    test: ["test/uploads/settle-races.test.ts", "as a new upload"],
+  },
+  {
+    guard: "Other bytes under one Idempotency-Key are refused", file: "src/uploads/accept.ts",
+    from: "if (firstSha256 !== received.sha256) throw", to: "if (firstSha256.length < 0) throw",
+    test: ["test/uploads/protocol.test.ts", "of other bytes is refused"],
+  },
+  {
+    guard: "Only what is old is swept", file: "src/uploads/reconcile.ts",
+    from: "inbox.sweep(new Date(clock.now().getTime() - orphanAgeMs)", to: "inbox.sweep(new Date(clock.now().getTime() + orphanAgeMs)",
+    test: ["test/uploads/reconcile.test.ts", "after a day, and not before"],
+  },
+  {
+    guard: "What was given up is not queued again", file: "src/uploads/reconcile.ts",
+    from: "!removed.has(id) && !dead.has(id));", to: "!removed.has(id));",
+    test: ["test/uploads/reconcile.test.ts", "neither queued again"],
+  },
+  {
     guard: "Bytes are held against their hash before they are stored", file: "src/uploads/store-object.ts",
     from: "  if (measure.sha256() !== sha256) throw damaged();", to: "",
     test: ["test/uploads/healing.test.ts", "large upload's"],

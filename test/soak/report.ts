@@ -47,6 +47,33 @@ export async function writeReport(run: Run): Promise<void> {
   writeFileSync(PAGE, `${before}\n${format(run, describeMachine())}\n${after}`);
 }
 
+/** A test file that followed the soak, in its long form. */
+export interface Sequel {
+  name: string;
+  passed: number;
+  failed: string[];
+  skipped: number;
+  minutes: number;
+}
+
+/** Adds what came of the long forms to the report of the soak that they followed: one that lost something makes it red. */
+export function addSequels(sequels: Sequel[]): void {
+  writeFileSync(PAGE, withSequels(readFileSync(PAGE, "utf8"), sequels));
+}
+
+export function withSequels(page: string, sequels: Sequel[]): string {
+  const failed = sequels.filter((sequel) => sequel.failed.length > 0);
+  const red = describeRed(failed.flatMap(({ name, failed: tests }) => tests.map((test) => `${name}: ${test}`)));
+  const table = [
+    "", "Then the long forms, each test on a system of its own, with its own oracle:", "",
+    "| test file | passed | failed | skipped | minutes |", "|---|---|---|---|---|",
+    ...sequels.map(({ name, passed, failed: tests, skipped, minutes }) => `| ${name} | ${passed} | ${tests.length} | ${skipped} | ${minutes.toFixed(1)} |`),
+  ];
+  const begin = page.indexOf(BEGIN) + BEGIN.length + 1;
+  const end = page.indexOf(END);
+  return [page.slice(0, begin), ...red.map((line) => `${line}\n`), page.slice(begin, end), ...table.map((line) => `${line}\n`), page.slice(end)].join("");
+}
+
 /** Why the run is red; empty: it is green. */
 export function whyRed({ parts, planned }: Pick<Run, "parts" | "planned">): string[] {
   const reasons = parts.flatMap(({ name, troubles, peakMemoryMib }) => [
