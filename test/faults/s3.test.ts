@@ -1,6 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
-import { findGrowth, footprintOf } from "../support/footprint.ts";
 import { openS3FaultProxy, type S3Faults } from "../support/s3-fault-proxy.ts";
 import { servers } from "../support/servers.ts";
 import { openCrowd } from "./crowd.ts";
@@ -66,37 +65,6 @@ describe("with inbox and storage in an S3 that", () => {
     expect(Object.keys(crowd.answers).filter((status) => !["202", "503"].includes(status))).toEqual([]);
     await judge(hub, { crowds: [crowd] });
   });
-});
-
-/** Garbage. Seen are 30 MiB; bodies that were kept would be 95 and 140 more. */
-const MORE_MEMORY_KB = 60 * 1024;
-const WARM_UP = 100;
-
-test.each([
-  ["small uploads", { clients: 48, size: 250_000, refusals: 400 }],
-  ["large uploads", { clients: 24, size: 1_000_000, refusals: 150 }],
-])("with inbox and storage in an S3 that never answers, %s keep coming and are refused, and nothing of them stays in memory", async (_what, { clients, size, refusals }) => {
-  await open({ INBOX: "s3", S3_TIMEOUT_SECONDS: "1" });
-  const crowd = openCrowd({ urls: hub.urls, clients, everyMs: 0, sizes: [size], repeated: 1 });
-  await crowd.more(50, 60_000);
-  takeBaseline(hub);
-  /** The most that web and worker held, each, while so many more were refused. */
-  const peaksAmid = async (count: number) => {
-    const goal = (crowd.answers[503] ?? 0) + count;
-    const peaks = hub.slots.map(() => 0);
-    await eventually(() => {
-      hub.slots.forEach((slot, index) => (peaks[index] = Math.max(peaks[index]!, footprintOf(slot.program()!).memoryKb)));
-      return (crowd.answers[503] ?? 0) >= goal;
-    }, true, 90_000);
-    return peaks.map((memoryKb) => ({ memoryKb, descriptors: 0 }));
-  };
-  proxy.set({ hang: true });
-  const before = await peaksAmid(WARM_UP);
-  const peaks = await peaksAmid(refusals);
-  expect(peaks.flatMap((peak, index) => findGrowth(before[index]!, peak, { memoryKb: MORE_MEMORY_KB, descriptors: 0 }))).toEqual([]);
-  proxy.set({});
-  await crowd.stop();
-  await judge(hub, { crowds: [crowd] });
 });
 
 test("a worker that is told to end while it goes through a long inbox in a slow bucket ends in time", async () => {
