@@ -20,8 +20,8 @@ export default defineConfig({
       },
       {
         extends: true,
-        // Processes die and come back, and outages last: longer than any other test.
-        test: { name: "faults", include: ["test/faults/**/*.test.ts"], testTimeout: 180_000, hookTimeout: 120_000 },
+        // Processes die and come back, and outages last: longer than any other test. After the others, so that they take their own time.
+        test: { name: "faults", include: ["test/faults/**/*.test.ts"], testTimeout: 180_000, hookTimeout: 120_000, sequence: { groupOrder: 1 } },
       },
     ],
   },

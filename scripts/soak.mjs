@@ -1,7 +1,7 @@
 /**
  * `npm run soak -- --minutes 30 [--seed 7]`: the real system under load and faults in random order for so long, then the
  * long forms of the kill sweeps, of the faults of the disk, of the model (20,000 runs) and of the multipart fuzzer (20,000
- * cases). The report of the first goes to docs/reliability.md.
+ * forms, 5,000 bodies). The report of the first goes to docs/reliability.md.
  */
 import { parseArgs } from "node:util";
 import { prepare, root } from "./bootstrap.mjs";

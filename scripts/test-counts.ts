@@ -11,7 +11,7 @@ interface VitestReport {
   numFailedTests?: number;
   numPendingTests?: number;
   numTodoTests?: number;
-  testResults?: { status: string; assertionResults: { status: string }[] }[];
+  testResults?: { name?: string; startTime?: number; endTime?: number; status: string; assertionResults: { status: string }[] }[];
 }
 
 /**
@@ -27,6 +27,15 @@ export function countTests(reportText: string, exitCode: number | null): TestCou
   const failed = (report.numFailedTests ?? 0) + brokenFiles;
   const skipped = (report.numPendingTests ?? 0) + (report.numTodoTests ?? 0);
   return { passed, failed: failed === 0 && (exitCode !== 0 || passed === 0) ? 1 : failed, skipped };
+}
+
+/** How long the files of a folder took as a whole, in seconds: from the first of their tests to the last. Undefined: none of them ran. */
+export function secondsOf(reportText: string, folder: string): number | undefined {
+  const ran = (parseReport(reportText).testResults ?? []).filter(
+    // A file whose tests are all skipped has the run's own beginning.
+    ({ name = "", assertionResults }) => name.startsWith(`${folder}/`) && assertionResults.some(({ status }) => status === "passed" || status === "failed"));
+  if (ran.length === 0) return undefined;
+  return (Math.max(...ran.map(({ endTime = 0 }) => endTime)) - Math.min(...ran.map(({ startTime = 0 }) => startTime))) / 1000;
 }
 
 function parseReport(text: string): VitestReport {

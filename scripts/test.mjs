@@ -12,6 +12,6 @@ if (args.includes("--servers")) {
   process.on("exit", () => { if (!finished) console.log("\n0 passed, 1 failed"); });
   await prepare(["src", "scripts"]);
   const { runTests } = await import("../dist/scripts/test.js");
-  process.exitCode = await runTests(root, args);
+  process.exitCode = await runTests(root, args, { faultsWithinSeconds: 600 });
   finished = true;
 }

@@ -5,10 +5,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { endPrograms, signalProcess } from "./servers/processes.ts";
 import { startTestServers } from "./test-servers.ts";
-import { countTests, formatCounts } from "./test-counts.ts";
+import { countTests, formatCounts, secondsOf } from "./test-counts.ts";
+
+export interface TestRun {
+  /** How long all tests of faults together may take: with CI=true the run fails if they took longer. Undefined: as long as they like. */
+  faultsWithinSeconds?: number;
+}
 
 /** @param args  passed on to vitest @returns the exit code */
-export async function runTests(root: string, args: string[]): Promise<number> {
+export async function runTests(root: string, args: string[], { faultsWithinSeconds }: TestRun = {}): Promise<number> {
   const interrupted = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     process.on(signal, () => {
@@ -21,7 +26,7 @@ export async function runTests(root: string, args: string[]): Promise<number> {
   try {
     if (interrupted.signal.aborted) return 1;
     warnOfMissing(servers.missing);
-    return await runVitest(root, args, servers.env, interrupted.signal);
+    return await runVitest(root, args, servers.env, interrupted.signal, faultsWithinSeconds);
   } finally {
     await servers.stop();
   }
@@ -33,7 +38,7 @@ function warnOfMissing(missing: string[]): void {
   console.log(`\n${missing.length} server(s) missing, see above. ${consequence}\n`);
 }
 
-async function runVitest(root: string, args: string[], env: Record<string, string>, interrupted: AbortSignal): Promise<number> {
+async function runVitest(root: string, args: string[], env: Record<string, string>, interrupted: AbortSignal, faultsWithinSeconds: number | undefined): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), "connectstorm-report-"));
   const report = join(folder, "report.json");
   const vitest = spawn(process.execPath, [
@@ -46,8 +51,20 @@ async function runVitest(root: string, args: string[], env: Record<string, strin
     vitest.once("close", (code) => resolve(code));
   });
   if (vitest.pid) signalProcess(-vitest.pid, "SIGKILL"); // What a crashed test run may have left.
-  const counts = countTests(await readFile(report, "utf8").catch(() => ""), exitCode);
+  const reportText = await readFile(report, "utf8").catch(() => "");
   await rm(folder, { recursive: true, force: true });
+  const counts = countTests(reportText, exitCode);
+  if (faultsWithinSeconds !== undefined && tookTooLong(secondsOf(reportText, join(root, "test/faults")), faultsWithinSeconds)) counts.failed += 1;
   console.log(`\n${formatCounts(counts)}`);
   return counts.failed > 0 || counts.passed === 0 || exitCode !== 0 ? 1 : 0;
+}
+
+/** Says how long the tests of faults took. @returns whether that is a failure */
+function tookTooLong(seconds: number | undefined, mostSeconds: number): boolean {
+  if (seconds === undefined) return false;
+  const took = `The tests of faults took ${Math.round(seconds)} s as a whole`;
+  const isFailure = seconds > mostSeconds && process.env["CI"] === "true";
+  if (isFailure) console.log(`\n✘ ${took}, and with CI=true more than ${mostSeconds} s is a failure.`);
+  else console.log(`\n• ${took}; ${mostSeconds} s are what they may take.`);
+  return isFailure;
 }

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { GUARDS } from "../faults/guards.mjs";
+import { PROMISED } from "../faults/run-counts.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const PAGE = readFileSync(join(ROOT, "docs/reliability.md"), "utf8");
@@ -25,4 +26,10 @@ test("what the page links to is there", () => {
   const links = [...PAGE.matchAll(/\]\((?!http|#)([^)#]+)/g)].map(([, link]) => link!);
   expect(links.length).toBeGreaterThan(20);
   for (const link of links) expect([link, existsSync(join(ROOT, "docs", link))]).toEqual([link, true]);
+});
+
+test("as many cases are tried as the page says", () => {
+  expect(PAGE).toContain(`${PROMISED.plans.toLocaleString("en-US")} runs in \`npm test\`, 20,000 in the soak.`);
+  expect(PAGE).toContain(`${PROMISED.forms.toLocaleString("en-US")} forms and ${PROMISED.bodies} bodies in \`npm test\`, twenty times as many in the soak`);
+  expect(readFileSync(join(ROOT, "scripts/soak.mjs"), "utf8")).toContain(`MODEL_RUNS: "20000", FUZZ_RUNS: "${PROMISED.forms * 20}"`);
 });

@@ -101,10 +101,13 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
     return found;
   }
 
+  /** Where the inbox is on disk: for what no process of ours would put there. */
+  const inboxStore = () => storeIn(config.INBOX_DIR);
+
   async function inboxKeys(): Promise<string[]> {
     if (config.INBOX === "s3") return (await bucket!.list("inbox/")).map((key) => key.slice("inbox/".length));
     const keys: string[] = [];
-    for await (const page of pagesOf(await storeIn(config.INBOX_DIR), "")) keys.push(...page.map(({ key }) => key));
+    for await (const page of pagesOf(await inboxStore(), "")) keys.push(...page.map(({ key }) => key));
     return keys;
   }
 
@@ -114,7 +117,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
       const { manifest } = readRecord(await bucket!.read(`inbox/manifests/${uploadId}`))!;
       return bucket!.put(`inbox/${manifest.blob_key}`, randomBytes(manifest.size_bytes));
     }
-    const { manifest } = readRecord((await (await storeIn(config.INBOX_DIR)).readWhole(`manifests/${uploadId}`))!)!;
+    const { manifest } = readRecord((await (await inboxStore()).readWhole(`manifests/${uploadId}`))!)!;
     const hash = createHash("sha256").update(manifest.blob_key!).digest("hex");
     const names = await readdir(join(config.INBOX_DIR, "files", hash.slice(0, 2)));
     const file = await open(join(config.INBOX_DIR, "files", hash.slice(0, 2), names.find((name) => name.startsWith(hash))!), "r+");
@@ -154,7 +157,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
     web: webSlots[0]!, worker: workerSlots[0]!,
     urls: webSlots.map(({ url }) => url),
     stream: `${id}:uploads`,
-    start, sql, inboxKeys, damageInbox, diskStores, close,
+    start, sql, inboxStore, inboxKeys, damageInbox, diskStores, close,
   };
 }
 

@@ -13,6 +13,8 @@ export interface Expectation {
   deadLetters?: string[];
   /** How long the system may take to come to rest once it is whole again. Two reconcile periods are 4 s here; the rest is for a busy machine. */
   withinMs?: number;
+  /** How long its processes may hold on to what clients that have just left, or a repair of ours, took of them. */
+  releasedWithinMs?: number;
   /** Bytes of nobody, left by a process that was killed, may wait for the sweeper still: it takes its time. */
   orphansLater?: boolean;
   /** Every byte is fetched and hashed, or of so many uploads only. */
@@ -33,7 +35,7 @@ export interface Verdict {
  * was killed.
  * @throws NotKept, with all that is wrong and the verdict; any other Error where it could not be judged at all
  */
-export async function judge(hub: Hub, { crowds, deadLetters = [], withinMs = 45_000, orphansLater = false, mostFetched = Infinity }: Expectation): Promise<Verdict> {
+export async function judge(hub: Hub, { crowds, deadLetters = [], withinMs = 45_000, releasedWithinMs = 10_000, orphansLater = false, mostFetched = Infinity }: Expectation): Promise<Verdict> {
   const startedAt = Date.now();
   const all = remember(hub, crowds);
   const promised = new Map(all.flatMap((crowd) => [...crowd.acknowledged]));
@@ -62,7 +64,7 @@ export async function judge(hub: Hub, { crowds, deadLetters = [], withinMs = 45_
   if (strangers > unknown) wrong.push(`${strangers} ledger rows belong to no upload that was acknowledged; ${unknown} may`);
   wrong.push(...(await compareTables(hub)));
   wrong.push(...(await compareBytes(hub, crowds.flatMap((crowd) => [...crowd.acknowledged.values()]).filter(({ id }) => !dead.has(id)), mostFetched)));
-  wrong.push(...(await findExcess(hub)));
+  wrong.push(...(await findExcess(hub, releasedWithinMs)));
   wrong.push(...hub.slots.flatMap((slot) => slot.deaths()));
   wrong.push(...hub.slots.flatMap((slot) => slot.output().split("\n").filter(tellsOfBug).slice(0, 3)));
   const verdict = { acknowledged: promised.size, lost: lost.length, doubled: doubled.length, settledAfterSeconds };
@@ -202,8 +204,6 @@ const DESCRIPTORS_OF_AN_S3_STORE = 64;
  * three times 16 MiB, grows only under load; of S3 the last two parts. Seen are 70 on a disk and 85 with S3, after 3,000 uploads.
  */
 const MORE_MEMORY_KB = 128 * 1024;
-/** What clients that have just left, or a repair of ours, still hold. */
-const AT_REST_WITHIN_MS = 10_000;
 
 const baselines = new WeakMap<Program, Footprint>();
 
@@ -216,9 +216,9 @@ export function takeBaseline(hub: Hub, { anew = true } = {}): void {
 }
 
 /** What is too much of all processes that run, at rest. */
-async function findExcess(hub: Hub): Promise<string[]> {
+async function findExcess(hub: Hub, withinMs: number): Promise<string[]> {
   const look = () => programsOf(hub).flatMap((program) => excessOf(hub, program));
-  const deadline = Date.now() + AT_REST_WITHIN_MS;
+  const deadline = Date.now() + withinMs;
   let excess = look();
   while (excess.length > 0 && Date.now() < deadline) {
     await pause(POLL_MS);

@@ -1,4 +1,4 @@
-import { execFile, execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
+import { missingOnLinux, servers } from "../support/servers.ts";
 import { CANNOT_MOUNT, mountSmall, unmount } from "../support/small-disk.ts";
 import { all, inPieces } from "./bytes.ts";
 import { compile, holdLock, openOtherProcess, PROGRAM, putAndKill } from "./disk-process.ts";
@@ -142,11 +143,10 @@ describe("two processes on one store", () => {
     await expect.poll(() => store.put("m", Buffer.from("x")).then(() => "stored", () => "not yet")).toBe("stored");
   });
 
-  test("never call a put done whose flush failed", async ({ skip }) => {
-    skip(!hasStrace(), "strace is not there, or may not trace");
+  test.skipIf(missingOnLinux("TEST_STRACE"))("never call a put done whose flush failed", async () => {
     // Every thread's fifth flush fails (the first few are of opening), and each fourth after it.
     const injected = ["fdatasync", "fsync"].flatMap((call) => ["-e", `inject=${call}:error=EIO:when=5+4`]);
-    const { stdout } = await promisify(execFile)("strace", ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", ...injected,
+    const { stdout } = await promisify(execFile)(servers.strace(), ["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", ...injected,
       process.execPath, PROGRAM, compiled.module, folder, String(SMALL), "report"]);
     const ends = stdout.trim().split("\n").map((line) => JSON.parse(line) as { key: string; error?: { name: string; message: string; full: boolean } });
     const failed = ends.filter(({ error }) => error);
@@ -242,8 +242,7 @@ describe("damage of one object is told from an outage of the store", () => {
     await expect(store.read("large")).rejects.toBeInstanceOf(Unavailable);
   });
 
-  test("a file that the disk does not give is damaged", async ({ skip }) => {
-    skip(!hasStrace(), "strace is not there, or may not trace");
+  test.skipIf(missingOnLinux("TEST_STRACE"))("a file that the disk does not give is damaged", async () => {
     const store = await openIn(folder);
     await store.put("large", randomBytes(MIB));
     const script = `const { openDiskStore } = await import(process.argv[1]);
@@ -252,7 +251,7 @@ describe("damage of one object is told from an outage of the store", () => {
       await store.close();`;
     const compiled = await compile();
     try {
-      const { stdout } = await promisify(execFile)("strace", ["-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64", "-e", "inject=pread64:error=EIO",
+      const { stdout } = await promisify(execFile)(servers.strace(), ["-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64", "-e", "inject=pread64:error=EIO",
         "-P", join(folder, "files", (await filesIn(folder))[0]!), process.execPath, "--input-type=module", "-e", script, compiled.module, folder]);
       expect(stdout.trim()).toBe("Damaged unreadable");
     } finally {
@@ -278,13 +277,4 @@ async function expectWhole(store: Awaited<ReturnType<typeof openIn>>, key: strin
   const bytes = await store.readWhole(key);
   const seed = createHash("sha256").update(key).digest();
   expect(bytes && Buffer.from(bytes).equals(Buffer.alloc(Number(key.split("/")[1]), seed))).toBe(true);
-}
-
-function hasStrace(): boolean {
-  try {
-    execFileSync("strace", ["-f", "-o", "/dev/null", "true"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -11,7 +11,7 @@ import { Unavailable } from "../../src/core/errors.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
 import { createIndexLock, NotAlone, type IndexLock } from "../../src/objects/index-lock.ts";
 import { eventually } from "../support/eventually.ts";
-import { missingOnLinux } from "../support/servers.ts";
+import { missingOnLinux, servers } from "../support/servers.ts";
 import { compile, PROGRAM } from "./disk-process.ts";
 
 const SMALL = 16 * 1024;
@@ -31,7 +31,7 @@ describe.skipIf(missingOnLinux("TEST_STRACE"))("a process that opens a store whi
 
   /** LMDB reads the number of the last transaction as it begins to open: from there on it is made slow. */
   async function openSlowly(): Promise<void> {
-    await promisify(execFile)(process.env.TEST_STRACE!, [
+    await promisify(execFile)(servers.strace(), [
       "-f", "-qq", "-o", "/dev/null", "-P", join(folder, "index", "data.mdb"), "-e", "trace=pread64", "-e", "inject=pread64:delay_exit=60000",
       process.execPath, PROGRAM, compiled.module, folder, String(SMALL), "look",
     ]);

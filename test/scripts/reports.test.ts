@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { followLog, formatNotice } from "../../scripts/log-follower.ts";
-import { countTests, formatCounts } from "../../scripts/test-counts.ts";
+import { countTests, formatCounts, secondsOf } from "../../scripts/test-counts.ts";
 
 const report = (numbers: object, testResults: object[] = []) => JSON.stringify({ ...numbers, testResults });
 
@@ -21,6 +21,23 @@ describe("the last line of a test run", () => {
     ]), 1, "3 passed, 2 failed"],
   ])("is right for a run that %s", (_what, text, exitCode, line) => {
     expect(formatCounts(countTests(text, exitCode))).toBe(line);
+  });
+});
+
+describe("how long a folder's tests took as a whole", () => {
+  const file = (name: string, startTime: number, endTime: number, status = "passed") => ({ name, startTime, endTime, status, assertionResults: [{ status }] });
+
+  test("is the time from the first of them to the last, beside whatever else ran", () => {
+    const text = report({}, [
+      file("/here/test/http/a.test.ts", 0, 99_000), file("/here/test/faults/b.test.ts", 20_000, 30_000), file("/here/test/faults/c.test.ts", 25_000, 70_500, "failed"),
+      file("/here/test/faults-of-others/d.test.ts", 0, 99_000), file("/here/test/faults/skipped.test.ts", 0, 0, "skipped"),
+    ]);
+    expect(secondsOf(text, "/here/test/faults")).toBe(50.5);
+  });
+
+  test("is not known where none of them ran", () => {
+    expect(secondsOf(report({}, [file("/here/test/http/a.test.ts", 0, 99_000)]), "/here/test/faults")).toBeUndefined();
+    expect(secondsOf("", "/here/test/faults")).toBeUndefined();
   });
 });
 

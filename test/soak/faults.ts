@@ -18,8 +18,8 @@ export interface Victims {
   random: () => number;
 }
 
-/** Does its harm for about so long, and heals it. */
-export type Fault = (victims: Victims, forMs: number) => Promise<void>;
+/** Does its harm for about so long, and heals it. @returns the name of another fault, where that is what came of it */
+export type Fault = (victims: Victims, forMs: number) => Promise<string | void>;
 
 const OF_THE_WEB = FAILPOINTS.slice(0, FAILPOINTS.indexOf("batch-read"));
 const OF_THE_WORKER = FAILPOINTS.slice(FAILPOINTS.indexOf("batch-read"), FAILPOINTS.indexOf("attempt-counted"));
@@ -27,8 +27,8 @@ const OF_THE_WORKER = FAILPOINTS.slice(FAILPOINTS.indexOf("batch-read"), FAILPOI
 export const FAULTS: Record<string, Fault> = {
   "web killed": async ({ hub, random }) => void (await pick(hub.webs, random).restart()),
   "worker killed": async ({ hub, random }) => void (await pick(hub.workers, random).restart()),
-  "web killed at a step": async ({ hub, random }) => killedAtAStep(pick(hub.webs, random), pick(OF_THE_WEB, random), random),
-  "worker killed at a step": async ({ hub, random }) => killedAtAStep(pick(hub.workers, random), pick(OF_THE_WORKER, random), random),
+  "web killed at a step": async ({ hub, random }) => (await killedAtAStep(pick(hub.webs, random), pick(OF_THE_WEB, random), timeOf(random))) ? undefined : "web killed",
+  "worker killed at a step": async ({ hub, random }) => (await killedAtAStep(pick(hub.workers, random), pick(OF_THE_WORKER, random), timeOf(random))) ? undefined : "worker killed",
   "everything of ours killed": async ({ hub }) => {
     await Promise.all(hub.slots.map((slot) => slot.kill()));
     await hub.start();
@@ -95,11 +95,19 @@ async function whileSet<F>(proxy: { set(faults: F): void } | undefined, faults: 
 
 type Slot = Hub["slots"][number];
 
-/** It may never come to that step, in a quiet moment: then it is killed where it is. */
-async function killedAtAStep(slot: Slot, step: string, random: () => number): Promise<void> {
-  await slot.restart({ FAILPOINTS: `${step}=kill@${1 + Math.floor(random() * 20)}` });
-  await Promise.race([slot.died(), pause(10_000)]);
+/** The how manieth time at a step kills. */
+const timeOf = (random: () => number) => 1 + Math.floor(random() * 20);
+
+/** @returns false: it did not come to that step, in a quiet moment, and was killed where it was @throws where it died of something else */
+export async function killedAtAStep(slot: Slot, step: string, time: number, withinMs = 10_000): Promise<boolean> {
+  const said = slot.output().length;
+  const { exit } = await slot.restart({ FAILPOINTS: `${step}=kill@${time}` });
+  const died = await Promise.race([exit.then(() => true), pause(withinMs, false)]);
+  const lastWords = slot.output().slice(said);
   await slot.restart();
+  const reached = lastWords.includes(`failpoint ${step}: kill`);
+  if (died && !reached) throw new Error(`${slot.name} was to die at ${step}, and died of something else:\n${lastWords.slice(-4_000)}`);
+  return reached;
 }
 
 async function endedInOrder(slot: Slot): Promise<void> {

@@ -127,8 +127,8 @@ async function injectFor(forMs: number, victims: Victims, longOutages: string[],
   const longMs = Math.min(LONGEST_OUTAGE_MS, (MINUTES * 60_000) / 6);
   const inject = async (name: string, ms: number) => {
     say(`${name}${ms > 20_000 ? `, for ${Math.round(ms / 1000)} s` : ""}`);
-    injected[name] = (injected[name] ?? 0) + 1;
-    await FAULTS[name]!(victims, ms);
+    const happened = (await FAULTS[name]!(victims, ms)) ?? name;
+    injected[happened] = (injected[happened] ?? 0) + 1;
   };
   await pause(2_000);
   for (const name of longOutages) await inject(name, longMs);
