@@ -39,7 +39,7 @@ export interface AuditSettings {
 const FRESH_MS = 3_000;
 const PAUSE_PER_READING = 25; // times as long as it took: at most 4 % of the time goes into reading
 const ANSWER_WITHIN_MS = 10_000;
-const DATABASE_BUDGET_MS = 5_000;
+const DATABASE_BUDGET_MS = 3_000;
 const IDS_AT_ONCE = 5_000;
 
 export type AuditReader = ReturnType<typeof createAudit>;
