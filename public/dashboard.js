@@ -27,7 +27,7 @@ let timer;
 let spokenAt = -Infinity;
 let auditing = false;
 let auditedAt = performance.now(); // the page came with one
-let short = find("#audit").dataset.level === "bad"; // acknowledged uploads are missing
+let short = find("#audit").dataset.level === "bad"; // acknowledged uploads are missing, or there are too many
 
 pause.hidden = false;
 pause.addEventListener("click", () => {
@@ -131,7 +131,8 @@ function showAudit(audit) {
   short = balanced === null ? short : !balanced; // not knowing makes nothing good
   const box = find("#audit");
   box.dataset.level = balanced === null ? "unknown" : balanced ? "good" : "bad";
-  for (const sentence of box.querySelectorAll("[data-audit]")) sentence.hidden = sentence.dataset.audit !== box.dataset.level;
+  const said = balanced !== false ? box.dataset.level : audit.difference.files + audit.difference.bytes > 0 ? "missing" : "surplus";
+  for (const sentence of box.querySelectorAll("[data-audit]")) sentence.hidden = sentence.dataset.audit !== said;
   for (const term of box.querySelectorAll("[data-term]")) {
     const { files, bytes } = audit?.[term.dataset.term] ?? { files: null, bytes: null };
     put(term.querySelector('[data-amount="files"]'), formatCount(files));

@@ -1,6 +1,7 @@
 import pg from "pg";
 import { Unavailable } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
+import { within as settleWithin } from "../core/within.ts";
 
 /** One statement at a time: the pool, or a transaction on one of its connections. */
 export interface Db {
@@ -8,9 +9,18 @@ export interface Db {
   query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<{ rows: Row[]; rowCount: number }>;
 }
 
-export interface Database extends Db {
+/** What a request may ask for. */
+export interface RequestDb extends Db {
   /** Commits when `work` resolves, rolls back when it rejects. */
   transaction<T>(work: (tx: Db) => Promise<T>): Promise<T>;
+}
+
+export interface Database extends RequestDb {
+  /**
+   * The same database for requests that somebody waits for: a statement is given up after so long, the wait for a connection
+   * included, and so is the beginning of a transaction. One that has begun takes its time: its outcome would not be known.
+   */
+  within(budgetMs: number): RequestDb;
   /**
    * Runs `work` while this process holds the named lock; undefined, at once, when another holds it.
    * The lock goes with its connection, so a killed process never keeps it.
@@ -59,10 +69,38 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
   }
 
   async function transaction<T>(work: (tx: Db) => Promise<T>): Promise<T> {
+    return finish(await begin(), work);
+  }
+
+  function within(budgetMs: number): RequestDb {
+    return {
+      query: (text, values) => settleWithin(budgetMs, "postgres", run(pool, text, values, budgetMs)),
+      async transaction(work) {
+        const beginning = begin(budgetMs);
+        const client = await settleWithin(budgetMs, "postgres", beginning).catch((error: unknown) => {
+          beginning.then((late) => late.release(true), () => {}); // nobody does anything in that transaction any more
+          throw error;
+        });
+        return finish(client, work);
+      },
+    };
+  }
+
+  /** @returns a connection with a transaction on it; what has not begun needs no rollback, which would wait as long again */
+  async function begin(budgetMs?: number): Promise<pg.PoolClient> {
     const client = await connect();
+    try {
+      await run(client, "begin", undefined, budgetMs);
+      return client;
+    } catch (error) {
+      client.release(true);
+      throw error;
+    }
+  }
+
+  async function finish<T>(client: pg.PoolClient, work: (tx: Db) => Promise<T>): Promise<T> {
     let broken: Error | undefined;
     try {
-      await run(client, "begin");
       const result = await work({ query: (text, values) => run(client, text, values) });
       await run(client, "commit");
       return result;
@@ -102,7 +140,7 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
     }
   }
 
-  return { query, transaction, exclusively, close: () => pool.end() };
+  return { query, transaction, within, exclusively, close: () => pool.end() };
 }
 
 /**
@@ -110,12 +148,15 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
  * tuning, of a server, a database or a role; the other values outlive a crash, and stronger ones than ours stay.
  */
 async function insistOnDurability(client: pg.ClientBase): Promise<void> {
-  await client.query("select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'");
+  const text = "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'";
+  await client.query({ text, query_timeout: CONNECT_TIMEOUT_MS } as pg.QueryConfig);
 }
 
-async function run<Row extends pg.QueryResultRow>(target: pg.Pool | pg.PoolClient, text: string, values?: unknown[]) {
+/** @param budgetMs  a connection that does not answer within it is dropped; without it QUERY_TIMEOUT_MS holds */
+async function run<Row extends pg.QueryResultRow>(target: pg.Pool | pg.PoolClient, text: string, values?: unknown[], budgetMs?: number) {
+  const statement: pg.QueryConfig & { query_timeout?: number } = { text, ...(values && { values }), ...(budgetMs && { query_timeout: budgetMs }) };
   try {
-    const { rows, rowCount } = await target.query<Row>(text, values);
+    const { rows, rowCount } = await target.query<Row>(statement);
     return { rows, rowCount: rowCount ?? 0 };
   } catch (error) {
     throw translate(error);

@@ -18,6 +18,8 @@ import { UPLOADS_STREAM } from "../uploads/messages.ts";
 import { createUnsettled } from "../uploads/status.ts";
 
 const FIRST_CONNECT_MS = 1_500;
+/** Whoever looks at a page waits for the database no longer than this; what the inbox alone knows is shown then. */
+const REQUEST_BUDGET_MS = 3_000;
 /** Connections to a bucket for all that takes no longer than the bucket does. */
 const BRISK_CONNECTIONS = 64;
 const MANIFEST_BYTES = 16_384; // room for a manifest beside a small upload's bytes, in one record
@@ -29,6 +31,7 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   armFailpoints(config.FAILPOINTS);
   const name = `${hostname()}-${process.pid}-${randomBytes(3).toString("hex")}`;
   const db = openDb({ uri: config.PG_URI, poolSize: config.PG_POOL_SIZE, name: `connectstorm ${name}`.slice(0, 63), log });
+  const requestDb = db.within(REQUEST_BUDGET_MS);
   const redis = openRedis({ url: config.REDIS_URL, commandTimeoutMs: config.REDIS_TIMEOUT_MS, log });
   const inboxStore = await openObjectStore({ ...placeOf(config, config.INBOX === "s3", config.INBOX_DIR, "inbox/", MANIFEST_BYTES), dependency: "inbox" });
   const storage = await openStorage(config);
@@ -38,11 +41,11 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   });
   const verifier = createVerifier({ store: storage });
   const damage = createDamage({ db, verifier, name, log });
-  const files = createFiles({ db, verifier, damage, unsettled: createUnsettled({ inbox, log }) });
+  const files = createFiles({ db: requestDb, verifier, damage, unsettled: createUnsettled({ inbox, log }) });
   await whenReady(redis, FIRST_CONNECT_MS);
 
   return {
-    config, log, clock, name, db, redis, eviction: createEvictionWatch({ redis, log }), inbox, storage, verifier, damage, files,
+    config, log, clock, name, db, requestDb, redis, eviction: createEvictionWatch({ redis, log }), inbox, storage, verifier, damage, files,
     stream: config.REDIS_PREFIX + UPLOADS_STREAM,
     async close() {
       await damage.stop();

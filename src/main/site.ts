@@ -25,7 +25,7 @@ import { createEnqueue } from "../uploads/enqueue.ts";
 import { createPagesRouter } from "../uploads/pages.ts";
 import { createDoor, createUploadsRouter } from "../uploads/routes.ts";
 import { createStatus } from "../uploads/status.ts";
-import { createTally } from "../uploads/tally.ts";
+import { createTally, type Tallied } from "../uploads/tally.ts";
 import type { Context } from "./context.ts";
 import { createOpenApiRouter } from "./openapi.ts";
 import { createHealthRouter } from "./ready.ts";
@@ -40,6 +40,8 @@ export interface Site extends Running {
   /** Uploads under way, and the memory they may take. */
   underWay(): Readonly<{ uploads: number; memoryBytes: number }>;
   downloadsUnderWay(): number;
+  /** What this process has acknowledged, for the audit. */
+  tallied(): Tallied;
   /** Where it listens, once it does. */
   url(): string;
 }
@@ -49,7 +51,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Context -> a listening HTTP server. @throws Error when the port is in use, in words */
 export async function openSite(context: Context): Promise<Site> {
-  const { config, log, db, redis, inbox, files, stream, clock, name } = context;
+  const { config, log, db, requestDb, redis, inbox, files, stream, clock, name } = context;
   let stopping = false;
   let ledger: TimeSeriesKind | null = null;
   // Asked again and again until it is known: the database may come later than we do.
@@ -57,12 +59,12 @@ export async function openSite(context: Context): Promise<Site> {
   await Promise.race([learnLedger(), new Promise((resolve) => setTimeout(resolve, 1_000))]);
 
   const enqueue = createEnqueue({ redis, stream, log });
-  const deadLetters = createDeadLetters({ db, inbox, enqueue, worker: name, log });
+  const deadLetters = createDeadLetters({ db: requestDb, inbox, enqueue, worker: name, log });
   const tally = createTally({ store: inbox.store, name, log });
   const accept = createAccept({ db, inbox, deadLetters, enqueue, redis, stream, secret: config.SECRET_KEY, acceptedBy: name, tally, clock });
   const counts = createCounts({ db, redis, stream, ledger: () => ledger, clock });
-  const audit = createAudit({ db, inbox, clock });
-  const statusOf = createStatus({ db, inbox, files, redis, stream });
+  const audit = createAudit({ db, inbox, clock, own: { acceptedBy: name, now: tally.now } });
+  const statusOf = createStatus({ db: requestDb, inbox, files, redis, stream });
   const backlog = createBacklog({
     inbox, mostUploads: config.MAX_BACKLOG, mostBytes: config.MAX_BACKLOG_BYTES, lookEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS,
   });
@@ -114,6 +116,7 @@ export async function openSite(context: Context): Promise<Site> {
     server,
     underWay: admission.underWay,
     downloadsUnderWay: downloads.underWay,
+    tallied: tally.now,
     url,
     /** The door closes, what is being received is finished, idle connections go. */
     async stop() {

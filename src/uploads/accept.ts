@@ -10,7 +10,7 @@ import type { DeadLetters } from "./dead-letters.ts";
 import type { Enqueue } from "./enqueue.ts";
 import { cleanFileName } from "./file-name.ts";
 import { contentTypeOf } from "./file-types.ts";
-import type { Inbox, Received } from "./inbox.ts";
+import type { Committed, Inbox, Received } from "./inbox.ts";
 import type { Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
 import type { Tally } from "./tally.ts";
@@ -73,8 +73,7 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
   }
 
   async function acceptOnce(upload: Upload): Promise<Receipt> {
-    const { manifest } = await inbox.commit(describe(upload, newId()), upload.received);
-    tally.add(manifest.size_bytes);
+    const { manifest } = await commit(upload, newId());
     return receiptOf(manifest, await announce(manifest));
   }
 
@@ -90,17 +89,21 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
       await inbox.discard(upload.received);
       return receiptOf({ upload_id: id, filename: stored.name, size_bytes: stored.sizeBytes, sha256: stored.sha256 }, stored.streamId);
     }
+    if (dead) tally.doubt(upload.received.sizeBytes); // what is healed was counted when it was first acknowledged, and may name this process
     // With the database gone in the middle of it: as if nobody had known of the dead letter, which stays for a later retry.
     const healed = dead && (await deadLetters.heal(describe(upload, id), upload.received).catch(orWhenUnavailable(undefined, "postgres")));
     if (healed) return receiptOf(healed, await enqueueOnce(healed, true));
-    const { outcome, manifest } = await inbox.commit(describe(upload, id), upload.received);
-    if (outcome === "created") {
-      tally.add(manifest.size_bytes); // what was replaced was counted when it was first acknowledged
-    } else if (outcome === "found") {
+    const { outcome, manifest } = await commit(upload, id);
+    if (outcome === "found") {
       replay(manifest.sha256, upload);
       if (manifest.blob_key !== upload.received.blobKey) await inbox.discard(upload.received);
     }
     return receiptOf(manifest, await enqueueOnce(manifest, outcome !== "found"));
+  }
+
+  function commit(upload: Upload, id: string): Promise<Committed> {
+    const manifest = describe(upload, id);
+    return tally.counted(manifest.size_bytes, () => inbox.commit(manifest, upload.received));
   }
 
   function replay(firstSha256: string, { received }: Upload): void {

@@ -42,6 +42,7 @@ export async function selectCounted(db: Db, ids: readonly string[]): Promise<{ i
   const { rows } = await db.query<{ id: string; acceptedBy: string | null; eventTime: Date }>(
     `select id, null as "acceptedBy", event_time as "eventTime" from files where id = any($1::uuid[])
      union all select upload_id, accepted_by, event_time from repeats where upload_id = any($1::uuid[])
+     union all select upload_id, null, event_time from discarded_uploads where upload_id = any($1::uuid[])
      union all select upload_id, coalesce(message ->> 'accepted_by', $2), (message ->> 'event_time')::timestamptz
                from dead_letters where upload_id = any($1::uuid[]) and message is not null and code <> 'INBOX_ENTRY_MISSING'`, [ids, UNKNOWN_ACCEPTOR]);
   return rows;

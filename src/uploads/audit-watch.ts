@@ -8,10 +8,10 @@ const LOCK = "connectstorm:audit";
 const REST_PER_READING = 10; // times as long as it took
 const MOST_NAMED = 20; // acceptors in one line of the log
 
-/** Audits while nobody looks on, says what is missing, and copies the tallies to where the loss of an inbox leaves them alone. */
+/** Audits while nobody looks on, says what is missing or too much, and copies the tallies to where the loss of an inbox leaves them alone. */
 export function createAuditWatch({ db, audit, clock, log }: { db: Database; audit: AuditReader; clock: Clock; log: Log }) {
   let notBefore = 0;
-  let said = "";
+  const said = { missing: "", surplus: "" };
 
   /** One process at a time. @returns whether it was this one, now; @throws Unavailable */
   async function runOnce(): Promise<boolean> {
@@ -20,20 +20,26 @@ export function createAuditWatch({ db, audit, clock, log }: { db: Database; audi
   }
 
   async function look(): Promise<boolean> {
-    const { difference, missing, news, tookMs } = await audit.read();
+    const { difference, missing, surplus, unaccounted, news, tookMs } = await audit.read();
     notBefore = clock.now().getTime() + tookMs * REST_PER_READING;
     await queries.rememberTallies(db, news);
-    if (difference) tell(difference, missing);
+    if (difference && isNews("missing", missing)) {
+      if (missing.length > 0) log.error({ ...difference, missing: missing.slice(0, MOST_NAMED) }, "acknowledged uploads are missing");
+      else log.info("no acknowledged upload is missing any more");
+    }
+    if (surplus && isNews("surplus", unaccounted)) {
+      if (unaccounted.length > 0) log.error({ ...surplus, surplus: unaccounted.slice(0, MOST_NAMED) }, "more uploads are found than were accepted");
+      else log.info("no more uploads are found than were accepted");
+    }
     return true;
   }
 
-  /** Once a change: what is missing stays missing until somebody has seen to it. */
-  function tell(difference: { files: number; bytes: number }, missing: readonly unknown[]): void {
-    const figures = missing.length === 0 ? "" : JSON.stringify(missing);
-    if (figures === said) return;
-    said = figures;
-    if (figures) log.error({ ...difference, missing: missing.slice(0, MOST_NAMED) }, "acknowledged uploads are missing");
-    else log.info("no acknowledged upload is missing any more");
+  /** Once a change: what is wrong stays wrong until somebody has seen to it. */
+  function isNews(what: "missing" | "surplus", amounts: readonly unknown[]): boolean {
+    const figures = amounts.length === 0 ? "" : JSON.stringify(amounts);
+    const news = figures !== said[what];
+    said[what] = figures;
+    return news;
   }
 
   return { runOnce };

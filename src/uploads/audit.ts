@@ -5,7 +5,7 @@ import type { Inbox } from "./inbox.ts";
 import { createInFlight, type Waiting } from "./in-flight.ts";
 import * as queries from "./audit-queries.ts";
 import type { Outcome } from "./audit-queries.ts";
-import { createTallies, type Amount } from "./tally.ts";
+import { createTallies, type Amount, type Tallied } from "./tally.ts";
 
 export interface Audit {
   /** Null, as the next two: more uploads wait than can be read one by one. */
@@ -13,11 +13,17 @@ export interface Audit {
   inFlight: Amount | null;
   /** What is missing. Above zero is an alarm. */
   difference: Amount | null;
+  /** What is found beyond all that a web process accepted, where that is known exactly. Above zero is an alarm, too. */
+  surplus: Amount | null;
+  /** What the web processes counted themselves; what was acknowledged a second time is taken off. */
+  tallied: Amount;
   stored: Amount;
   failed: Amount;
   discarded: Amount;
   /** The difference, by who acknowledged it. */
   missing: (Amount & { acceptedBy: string })[];
+  /** The surplus, by who accepted it. */
+  unaccounted: (Amount & { acceptedBy: string })[];
   /** Tallies that the database does not remember yet. */
   news: (Amount & { acceptedBy: string })[];
   asOf: Date;
@@ -28,6 +34,8 @@ export interface AuditSettings {
   db: Database;
   inbox: Pick<Inbox, "store" | "list" | "findManifest">;
   clock: Clock;
+  /** The tally of the process that asks, as it is now, if it is one that accepts uploads. */
+  own?: { acceptedBy: string; now: () => Tallied };
   /** Who asks within this time of the last reading gets that one. */
   freshMs?: number;
   /** With more uploads in flight nothing is said about a difference. */
@@ -39,7 +47,7 @@ export interface AuditSettings {
 const FRESH_MS = 3_000;
 const PAUSE_PER_READING = 25; // times as long as it took: at most 4 % of the time goes into reading
 const ANSWER_WITHIN_MS = 10_000;
-const DATABASE_BUDGET_MS = 5_000;
+const DATABASE_BUDGET_MS = 3_000;
 const IDS_AT_ONCE = 5_000;
 
 export type AuditReader = ReturnType<typeof createAudit>;
@@ -55,18 +63,22 @@ export type AuditReader = ReturnType<typeof createAudit>;
  *    by the same statement) or in `repeats` is committed; and discarding, whose row in dead_letters or count of
  *    discarded is there before and after. So what the inbox no longer has, the database shows if it is asked later.
  * 3. The database is read in one snapshot, begun after the inbox was. It says of each upload that was in the inbox
- *    whether its own counts have it already; only where they do not it is in flight. So nothing counts twice, with one
- *    harmless exception: discarded between 2 and 3, an upload is both, for one reading.
+ *    whether its own counts have it already; only where they do not it is in flight. So nothing counts twice.
  * An acceptance is told by its id and event time, because an Idempotency-Key can bring an id back once it was settled. Then
  * it is one upload acknowledged twice; `repeats` has the second time, which is taken off the tally.
  *
  * A killed process leaves its last second out of its tally: found may exceed it, and is then itself the proof of what was
  * acknowledged. That much could hide a loss of the same process, and only of that one: nothing is set off between processes.
+ * So a surplus is an alarm only where nothing can have been left out:
+ * - of a process that ended in order. Its last tally says so, and it refuses what comes after. Whatever is found of it was
+ *   committed before that, and so is in its tally, or among what it says it is unsure of.
+ * - of the very process that reads. What it has counted, and what it is at, is asked after the database, so it is no less.
+ * One that was killed, or another one that runs, may have accepted more than its tally says, and nobody can tell.
  *
  * What this does not exclude: an id that comes back within the very millisecond in which it was first accepted, or while a
  * worker that had stood still takes the same id out between two of its own steps.
  */
-export function createAudit({ db, inbox, clock, freshMs = FRESH_MS, mostWaiting, stopping }: AuditSettings) {
+export function createAudit({ db, inbox, clock, own, freshMs = FRESH_MS, mostWaiting, stopping }: AuditSettings) {
   const tallies = createTallies(inbox.store, () => clock.now());
   const inFlight = createInFlight(inbox, mostWaiting, stopping);
   let believed = ""; // the difference that was seen twice
@@ -92,10 +104,10 @@ export function createAudit({ db, inbox, clock, freshMs = FRESH_MS, mostWaiting,
   /** A difference is believed only when a second reading, that takes nothing as known, finds it too. */
   async function readTwice(): Promise<Audit> {
     const audit = await readOnce();
-    if (audit.missing.length === 0 || JSON.stringify(audit.missing) === believed) return audit;
+    if (audit.missing.length + audit.unaccounted.length === 0 || wrongIn(audit) === believed) return audit;
     inFlight.forget();
     const again = await readOnce();
-    believed = JSON.stringify(again.missing);
+    believed = wrongIn(again);
     return again;
   }
 
@@ -105,17 +117,23 @@ export function createAudit({ db, inbox, clock, freshMs = FRESH_MS, mostWaiting,
     const seen = await tallies.read();
     const waiting = await inFlight.read();
     const { outcomes, counted } = await readDatabase([...(waiting?.keys() ?? [])]);
-    const balances = balance(remembered, seen, waiting, counted, outcomes);
+    const last = new Map([...seen].filter(([, { closed }]) => closed));
+    if (own) last.set(own.acceptedBy, own.now());
+    const balances = balance(remembered, seen, last, waiting, counted, outcomes);
     const sum = (pick: (balance: Balance) => Amount) => balances.map(pick).reduce(plus, { files: 0, bytes: 0 });
-    const missing = waiting ? balances.map(({ acceptedBy, missing }) => ({ acceptedBy, ...missing })).filter(({ files, bytes }) => files + bytes > 0) : [];
+    const named = (pick: (balance: Balance) => Amount) => (waiting ? balances : [])
+      .map((one) => ({ acceptedBy: one.acceptedBy, ...pick(one) })).filter(({ files, bytes }) => files + bytes > 0);
     return {
       acknowledged: waiting ? sum(({ found, missing }) => plus(found, missing)) : null,
       inFlight: waiting ? sum(({ waiting }) => waiting) : null,
       difference: waiting ? sum(({ missing }) => missing) : null,
+      surplus: waiting ? sum(({ surplus }) => surplus) : null,
+      tallied: sum(({ tallied }) => tallied),
       stored: sum(({ outcome }) => ({ files: outcome.storedFiles, bytes: outcome.storedBytes })),
       failed: sum(({ outcome }) => ({ files: outcome.failedFiles, bytes: outcome.failedBytes })),
       discarded: sum(({ outcome }) => ({ files: outcome.discardedFiles, bytes: outcome.discardedBytes })),
-      missing,
+      missing: named(({ missing }) => missing),
+      unaccounted: named(({ surplus }) => surplus),
       news: newsOf(remembered, seen),
       asOf: clock.now(),
       tookMs: Math.round((performance.now() - startedAt) * 10) / 10,
@@ -145,36 +163,41 @@ interface Balance {
   acceptedBy: string;
   outcome: Outcome;
   waiting: Amount;
+  tallied: Amount;
   found: Amount;
   missing: Amount;
+  surplus: Amount;
 }
 
-type Tallies = ReadonlyMap<string, Amount>;
+type Tallies = ReadonlyMap<string, Tallied>;
 type Remembered = readonly (Amount & { acceptedBy: string })[];
 type Counted = ReadonlyMap<string, readonly { acceptedBy: string | null; eventTime: Date }[]>;
 
-function balance(remembered: Remembered, seen: Tallies, waiting: ReadonlyMap<string, Waiting> | undefined, counted: Counted, outcomes: Outcome[]): Balance[] {
-  const tallied = new Map(seen);
-  for (const { acceptedBy, ...amount } of remembered) tallied.set(acceptedBy, most(amount, tallied.get(acceptedBy)));
+/** @param last  tallies that nothing can be found beyond */
+function balance(
+  remembered: Remembered, seen: Tallies, last: Tallies, waiting: ReadonlyMap<string, Waiting> | undefined, counted: Counted, outcomes: Outcome[],
+): Balance[] {
+  const tallies = new Map<string, Amount>(seen);
+  for (const { acceptedBy, ...amount } of remembered) tallies.set(acceptedBy, most(amount, tallies.get(acceptedBy)));
   const inFlight = new Map<string, Amount>();
   for (const [id, upload] of waiting ?? []) {
     if (counted.get(id)?.some((acceptance) => isThis(acceptance, upload))) continue;
     inFlight.set(upload.acceptedBy, plus({ files: 1, bytes: upload.sizeBytes }, inFlight.get(upload.acceptedBy)));
   }
   const byAcceptor = new Map(outcomes.map((outcome) => [outcome.acceptedBy, outcome]));
-  return [...new Set([...tallied.keys(), ...inFlight.keys(), ...byAcceptor.keys()])].map((acceptedBy) => {
+  return [...new Set([...tallies.keys(), ...inFlight.keys(), ...byAcceptor.keys()])].map((acceptedBy) => {
     const outcome = byAcceptor.get(acceptedBy) ?? { ...NOTHING_BECAME, acceptedBy };
     const waits = inFlight.get(acceptedBy) ?? NONE;
     const found = {
       files: outcome.storedFiles + outcome.failedFiles + outcome.discardedFiles + waits.files,
       bytes: outcome.storedBytes + outcome.failedBytes + outcome.discardedBytes + waits.bytes,
     };
-    const tally = tallied.get(acceptedBy) ?? NONE;
-    const missing = {
-      files: Math.max(0, tally.files - outcome.repeatedFiles - found.files),
-      bytes: Math.max(0, tally.bytes - outcome.repeatedBytes - found.bytes),
-    };
-    return { acceptedBy, outcome, waiting: waits, found, missing };
+    const repeated = { files: outcome.repeatedFiles, bytes: outcome.repeatedBytes };
+    const tally = tallies.get(acceptedBy) ?? NONE;
+    const tallied = beyond(tally, repeated);
+    const end = last.get(acceptedBy);
+    const surplus = end ? beyond(plus(found, repeated), plus(most(end, tally), end.unsure)) : NONE;
+    return { acceptedBy, outcome, waiting: waits, tallied, found, missing: beyond(tallied, found), surplus };
   });
 }
 
@@ -185,6 +208,11 @@ function isThis(acceptance: { acceptedBy: string | null; eventTime: Date }, uplo
 function newsOf(remembered: Remembered, seen: Tallies): Audit["news"] {
   const old = new Map(remembered.map(({ acceptedBy, ...amount }) => [acceptedBy, amount]));
   return [...seen].filter(([name, { files }]) => files > (old.get(name)?.files ?? 0)).map(([acceptedBy, amount]) => ({ acceptedBy, ...amount }));
+}
+
+/** Which of it was seen: the same again needs no second look. */
+function wrongIn({ missing, unaccounted }: Audit): string {
+  return JSON.stringify([missing, unaccounted]);
 }
 
 const NONE: Amount = { files: 0, bytes: 0 };
@@ -200,12 +228,17 @@ function most(one: Amount, other: Amount = NONE): Amount {
   return { files: Math.max(one.files, other.files), bytes: Math.max(one.bytes, other.bytes) };
 }
 
+/** What there is of one more than of the other. */
+function beyond(one: Amount, other: Amount): Amount {
+  return { files: Math.max(0, one.files - other.files), bytes: Math.max(0, one.bytes - other.bytes) };
+}
+
 /** As the API shows it. */
 export function describeAudit(audit: Audit) {
-  const { acknowledged, stored, failed, discarded, inFlight, difference } = audit;
+  const { acknowledged, tallied, stored, failed, discarded, inFlight, difference, surplus } = audit;
   return {
-    acknowledged, stored, failed, discarded, in_flight: inFlight, difference,
-    balanced: difference && difference.files === 0 && difference.bytes === 0,
+    acknowledged, tallied, stored, failed, discarded, in_flight: inFlight, difference, surplus,
+    balanced: difference && surplus && difference.files + difference.bytes + surplus.files + surplus.bytes === 0,
     as_of: audit.asOf, took_ms: audit.tookMs,
   };
 }

@@ -2,7 +2,7 @@ import { Failure, Unavailable } from "../core/errors.ts";
 import { createTurns } from "../core/turns.ts";
 import { isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
-import type { Database } from "../db/pool.ts";
+import type { RequestDb } from "../db/pool.ts";
 import type { Enqueue } from "./enqueue.ts";
 import { unreadable, type Inbox, type Received } from "./inbox.ts";
 import { Manifest } from "./messages.ts";
@@ -14,7 +14,7 @@ export interface ListedDeadLetter extends queries.DeadLetter {
 }
 
 export interface DeadLettersSettings {
-  db: Database;
+  db: RequestDb;
   inbox: Inbox;
   enqueue: Enqueue;
   /** Who writes the ledger row of what is discarded: this process. */

@@ -67,13 +67,13 @@ export function createPagesRouter({ door, statusOf, counts, audit, files, limitB
     })
     .all(allow("GET", "HEAD"));
 
-  /** With the database down the page still shows what it can; counts says what is missing. */
+  /** With the database down the page still shows what it can. */
   async function recentFiles(ownerId: string) {
     try {
       const page = await files.list(ownerId, RECENT_FILES);
       return page.files.map((file) => ({ ...file, url: `/api/files/${file.id}` }));
     } catch (error) {
-      if (error instanceof Unavailable) return [];
+      if (error instanceof Unavailable) return null;
       throw error;
     }
   }

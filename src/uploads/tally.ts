@@ -1,7 +1,8 @@
 import { z } from "zod";
-import { Unavailable } from "../core/errors.ts";
+import { Failure, Unavailable } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { pagesOf, type ObjectStore } from "../objects/object-store.ts";
+import type { Committed } from "./inbox.ts";
 
 /** Uploads, and their bytes together. */
 export interface Amount {
@@ -9,12 +10,25 @@ export interface Amount {
   bytes: number;
 }
 
+/** What a web process counted of the uploads it accepted. */
+export interface Tallied extends Amount {
+  /**
+   * Manifests that may be found of it although it did not count them: under way as this was said, broken off with an outcome
+   * that nobody knows, or written in the place of damaged ones that were counted when they first came.
+   */
+  unsure: Amount;
+  /** It ended in order and accepts nothing any more: more than this and what is unsure cannot be found of it. */
+  closed: boolean;
+}
+
 const TALLIES = "tallies/";
 const WRITE_EVERY_MS = 1_000; // R2 takes one write a second under one key
 const READ_AT_ONCE = 32;
 const SETTLED_AFTER_MS = 300_000; // so old a tally is not being written to, by the store's clock and ours
 
-const TallyObject = z.object({ files: z.number().int().nonnegative(), bytes: z.number().int().nonnegative() });
+const count = z.number().int().nonnegative();
+/** Versions before did not say what is unsure, nor whether they ended in order. */
+const TallyObject = z.object({ files: count, bytes: count, unsure_files: count.default(0), unsure_bytes: count.default(0), closed: z.boolean().default(false) });
 
 export type Tally = ReturnType<typeof createTally>;
 
@@ -22,21 +36,44 @@ export type Tally = ReturnType<typeof createTally>;
  * How many uploads this web process has acknowledged, counted apart from what became of them; the audit holds the two
  * against each other. Counted in memory, written to the inbox behind the uploads' backs, so a killed process leaves at
  * most the last second uncounted. What is written only ever grows, and is never more than what was committed before.
+ * A commit is unsure from its beginning until it is known what came of it: with those the tally is never less, either.
  */
 export function createTally({ store, name, log }: { store: ObjectStore; name: string; log: Log }) {
   let files = 0;
   let bytes = 0;
+  const unsure: Amount = { files: 0, bytes: 0 };
   let writtenFiles = 0;
   let timer: NodeJS.Timeout | undefined;
   let writing: Promise<void> = Promise.resolve();
   let failing = false;
   let closed = false;
 
-  /** One more upload whose manifest is durable. */
+  /** Commits an upload and counts it, if it is one more. @throws Failure SHUTTING_DOWN once this is closed; what the commit throws */
+  async function counted(sizeBytes: number, commit: () => Promise<Committed>): Promise<Committed> {
+    doubt(sizeBytes);
+    const committed = await commit();
+    if (committed.outcome === "replaced") return committed; // counted when it was first acknowledged, maybe by another
+    unsure.files--;
+    unsure.bytes -= sizeBytes;
+    if (committed.outcome === "created") add(committed.manifest.size_bytes);
+    return committed;
+  }
+
+  /** A manifest that names this process may be written from now on and not be counted. @throws Failure SHUTTING_DOWN once this is closed */
+  function doubt(sizeBytes: number): void {
+    if (closed) throw new Failure("SHUTTING_DOWN"); // its client is gone, and what was said last must hold
+    unsure.files++;
+    unsure.bytes += sizeBytes;
+  }
+
   function add(sizeBytes: number): void {
     files++;
     bytes += sizeBytes;
     timer ??= closed ? undefined : setTimeout(write, WRITE_EVERY_MS).unref();
+  }
+
+  function now(): Tallied {
+    return { files, bytes, unsure: { ...unsure }, closed };
   }
 
   function write(): void {
@@ -47,10 +84,10 @@ export function createTally({ store, name, log }: { store: ObjectStore; name: st
 
   /** One at a time: an older count never takes the place of a newer one. */
   async function writeNow(): Promise<void> {
-    const now: Amount = { files, bytes };
+    const written = { files, bytes, unsure_files: unsure.files, unsure_bytes: unsure.bytes, closed };
     try {
-      await store.put(TALLIES + name, Buffer.from(JSON.stringify(now)));
-      writtenFiles = now.files;
+      await store.put(TALLIES + name, Buffer.from(JSON.stringify(written)));
+      writtenFiles = written.files;
       failing = false;
     } catch (err) {
       if (!failing) log[err instanceof Unavailable ? "warn" : "error"]({ err }, "the tally could not be written and will be tried again");
@@ -58,23 +95,23 @@ export function createTally({ store, name, log }: { store: ObjectStore; name: st
     }
   }
 
-  /** Writes what was counted since the last time, before the inbox is closed. */
+  /** Writes the last word, before the inbox is closed. */
   async function close(): Promise<void> {
     closed = true;
     clearTimeout(timer);
     await writing;
-    if (files !== writtenFiles) await writeNow();
+    if (files + unsure.files > 0) await writeNow();
   }
 
-  return { add, close };
+  return { counted, doubt, now, close };
 }
 
 /** Reads the tallies of all web processes there ever were, of those that ended long ago only once. */
 export function createTallies(store: ObjectStore, now: () => Date) {
-  let known = new Map<string, { modifiedAt: number; amount: Amount }>();
+  let known = new Map<string, { modifiedAt: number; tallied: Tallied }>();
 
   /** By name. @throws Unavailable */
-  async function read(): Promise<Map<string, Amount>> {
+  async function read(): Promise<Map<string, Tallied>> {
     const seen: typeof known = new Map();
     const unread: { key: string; modifiedAt: Date }[] = [];
     for await (const page of pagesOf(store, TALLIES)) {
@@ -84,20 +121,21 @@ export function createTallies(store: ObjectStore, now: () => Date) {
         else unread.push({ key, modifiedAt });
       }
     }
-    const fresh = new Map<string, Amount>();
+    const fresh = new Map<string, Tallied>();
     for (let from = 0; from < unread.length; from += READ_AT_ONCE) {
       await Promise.all(unread.slice(from, from + READ_AT_ONCE).map(async ({ key, modifiedAt }) => {
         const object = await store.readWhole(key);
         if (!object) return;
-        const amount = TallyObject.parse(JSON.parse(Buffer.from(object).toString()));
-        fresh.set(key, amount);
+        const { unsure_files, unsure_bytes, ...said } = TallyObject.parse(JSON.parse(Buffer.from(object).toString()));
+        const tallied = { ...said, unsure: { files: unsure_files, bytes: unsure_bytes } };
+        fresh.set(key, tallied);
         // A bucket's times are in whole seconds: two writes within one look alike.
-        if (now().getTime() - modifiedAt.getTime() > SETTLED_AFTER_MS) seen.set(key, { modifiedAt: modifiedAt.getTime(), amount });
+        if (now().getTime() - modifiedAt.getTime() > SETTLED_AFTER_MS) seen.set(key, { modifiedAt: modifiedAt.getTime(), tallied });
       }));
     }
     known = seen;
-    const all = [...[...seen].map(([key, { amount }]) => [key, amount] as const), ...fresh];
-    return new Map(all.map(([key, amount]) => [key.slice(TALLIES.length), amount]));
+    const all = [...[...seen].map(([key, { tallied }]) => [key, tallied] as const), ...fresh];
+    return new Map(all.map(([key, tallied]) => [key.slice(TALLIES.length), tallied]));
   }
 
   return { read };

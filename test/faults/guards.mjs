@@ -177,9 +177,14 @@ export const GUARDS = [
     test: ["test/objects/s3-sweep.test.ts", ""],
   },
   {
-    guard: "The audit counts acknowledgements by themselves", file: "src/uploads/accept.ts",
-    from: "    tally.add(manifest.size_bytes);\n    return receiptOf", to: "    return receiptOf",
+    guard: "The audit counts acknowledgements by themselves", file: "src/uploads/tally.ts",
+    from: "    if (committed.outcome === \"created\") add(", to: "    if (committed.outcome !== \"created\") add(",
     test: ["test/uploads/audit.test.ts", "a loss is an alarm"],
+  },
+  {
+    guard: "The audit tells of what was never accepted", file: "src/uploads/audit.ts",
+    from: "const surplus = end ? beyond(", to: "const surplus = end && found.files < 0 ? beyond(",
+    test: ["test/uploads/audit.test.ts", "a surplus is an alarm"],
   },
   {
     guard: "Pages of other sites cannot press our buttons", file: "src/http/same-origin.ts",

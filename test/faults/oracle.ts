@@ -11,7 +11,7 @@ export interface Expectation {
   crowds: Crowd[];
   /** Ids of uploads that were meant to become dead letters. */
   deadLetters?: string[];
-  /** How long the system may take to come to rest once it is whole again. Two reconcile periods are 4 s here; the rest is for a busy machine. */
+  /** How long the system may take to come to rest once it is whole again. Two reconcile periods (docs/reliability.md) are 4 s here; the rest is for a busy machine. */
   withinMs?: number;
   /** How long its processes may hold on to what clients that have just left, or a repair of ours, took of them. */
   releasedWithinMs?: number;

@@ -3,9 +3,14 @@ import { setTimeout as pause } from "node:timers/promises";
 import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { startOwnRedis } from "../support/own-servers.ts";
-import { openCrowd } from "./crowd.ts";
+import { openCrowd, type Crowd } from "./crowd.ts";
 import { openHub, type Hub } from "./hub.ts";
 import { judge, takeBaseline } from "./oracle.ts";
+
+/** RECONCILE_AGE_SECONDS and RECONCILE_SECONDS together, as the hub sets them. */
+const PERIOD_MS = 2_000;
+/** For settling what was queued again, and for looking, on a busy machine. */
+const SLACK_MS = 2_000;
 
 let redis: Awaited<ReturnType<typeof startOwnRedis>>;
 let proxy: Awaited<ReturnType<typeof throughFaultProxy>>;
@@ -80,6 +85,29 @@ test("FLUSHALL while the worker waits for entries and amid uploads: the group co
   await late.more(20);
   await late.stop();
   await judge(hub, { crowds: [late] });
+});
+
+test("what the stream lost is settled within two reconcile periods, whether the worker was away or stood still", async () => {
+  expect(hub.config.RECONCILE_AGE_SECONDS + hub.config.RECONCILE_SECONDS).toBe(PERIOD_MS / 1000);
+  const crowds: Crowd[] = [];
+  /** Uploads that are accepted while no worker reads the stream, and then are not in it any more. @returns after how long the last of them is a file */
+  async function loseFromStream(away: () => unknown, back: () => unknown): Promise<number> {
+    await away();
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 0 });
+    crowds.push(crowd);
+    await crowd.more(40);
+    await crowd.stop();
+    await hub.redis.del(hub.stream);
+    await back();
+    const startedAt = performance.now();
+    const ids = [...crowd.acknowledged.keys()];
+    await eventually(async () => (await hub.sql("select id from files where id = any($1::uuid[])", [ids])).length, ids.length);
+    return performance.now() - startedAt;
+  }
+  expect(await loseFromStream(() => hub.worker.kill(), () => hub.worker.start())).toBeLessThan(2 * PERIOD_MS + SLACK_MS);
+  // A run of the reconciler has just ended, and these are too young for it: they wait as long as any upload may have to.
+  expect(await loseFromStream(() => hub.worker.pause(), () => hub.worker.resume())).toBeLessThan(2 * PERIOD_MS + SLACK_MS);
+  await judge(hub, { crowds });
 });
 
 test("Redis out of memory: uploads go on without the stream, the worker empties it all the same", async () => {

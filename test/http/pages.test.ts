@@ -152,7 +152,7 @@ describe("a bug", () => {
     ["a person", BROWSER, "/upload/01890a5d-ac96-774b-bcce-b302099a8057", "text/html; charset=utf-8"],
     ["a program", "*/*", "/api/files", "application/json; charset=utf-8"],
   ])("tells %s nothing of itself but the request id, under which it is logged", async (_whom, accept, path, type) => {
-    const query = vi.spyOn(world.context.db, "query").mockRejectedValue(new TypeError("secret-canary"));
+    const query = vi.spyOn(world.context.requestDb, "query").mockRejectedValue(new TypeError("secret-canary"));
     const response = await fetch(world.url + path, { headers: { Accept: accept } });
     query.mockRestore();
     const text = await response.text();

@@ -120,7 +120,9 @@ export async function inboxKeys({ context: { inbox } }: Pick<World, "context">):
 /** What the web process has written down of its acknowledgements. Undefined: nothing yet. */
 export async function tallyOf({ context: { inbox, name } }: Pick<World, "context">): Promise<{ files: number; bytes: number } | undefined> {
   const text = await inbox.store.readWhole(`tallies/${name}`);
-  return text && JSON.parse(Buffer.from(text).toString());
+  if (!text) return undefined;
+  const { files, bytes } = JSON.parse(Buffer.from(text).toString());
+  return { files, bytes };
 }
 
 export interface UploadOptions {

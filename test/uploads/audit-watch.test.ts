@@ -58,6 +58,21 @@ describe("the watch", () => {
     expect(infos.mock.calls.filter(([message]: unknown[]) => message === "no acknowledged upload is missing any more")).toHaveLength(1);
   });
 
+  test("says once what is too much, and once when a person has taken back what was written off and found after all", async () => {
+    await world.context.inbox.store.put("tallies/ended", Buffer.from('{"files":1,"bytes":5,"closed":true}'));
+    await world.sql("insert into acceptances (accepted_by, stored_files, stored_bytes, discarded_files, discarded_bytes) values ('ended', 1, 5, 1, 5)");
+    for (let i = 0; i < 3; i++) {
+      later();
+      await runOnce();
+    }
+    expect(errors.mock.calls).toEqual([[{ files: 1, bytes: 5, surplus: [{ acceptedBy: "ended", files: 1, bytes: 5 }] }, "more uploads are found than were accepted"]]);
+    await world.sql("update acceptances set discarded_files = 0, discarded_bytes = 0");
+    world.setClock(new Date(Date.now() + 7_200_000));
+    await runOnce();
+    expect(errors).toHaveBeenCalledTimes(1);
+    expect(infos.mock.calls.filter(([message]: unknown[]) => message === "no more uploads are found than were accepted")).toHaveLength(1);
+  });
+
   test("remembers the tallies, so that the loss of a whole inbox is seen", async () => {
     await Promise.all(["a", "b", "c"].map((name) => put(name, name)));
     await world.settle();

@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { Unavailable } from "../../src/core/errors.ts";
 import { createAudit } from "../../src/uploads/audit.ts";
 import { encodeRecord } from "../../src/uploads/inbox-record.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
@@ -13,7 +14,7 @@ let world: World;
 let audit: ReturnType<typeof createAudit>;
 beforeEach(async () => {
   world = await openWorld({ SMALL_OBJECT_BYTES: "1024" });
-  audit = createAudit(world.context);
+  audit = createAudit({ ...world.context, own: { acceptedBy: world.context.name, now: world.site.tallied } });
 });
 afterEach(() => world.close());
 
@@ -29,8 +30,8 @@ const tallied = (files: number, bytes: number) => eventually(() => tallyOf(world
 
 /** [files, bytes] of each. */
 async function figures(of = audit) {
-  const { acknowledged, stored, failed, discarded, inFlight, difference } = await of.read();
-  return Object.fromEntries(Object.entries({ acknowledged, stored, failed, discarded, inFlight, difference })
+  const { acknowledged, stored, failed, discarded, inFlight, difference, surplus } = await of.read();
+  return Object.fromEntries(Object.entries({ acknowledged, stored, failed, discarded, inFlight, difference, surplus })
     .filter(([, amount]) => amount === null || amount.files + amount.bytes > 0).map(([name, amount]) => [name, amount && [amount.files, amount.bytes]]));
 }
 
@@ -84,6 +85,16 @@ describe("acknowledged is stored, failed, discarded and in flight together", () 
     await world.settleAll();
     await world.context.inbox.store.put(`manifests/${id}`, encodeRecord(record.manifest, record.bytes));
     expect(await figures()).toEqual({ acknowledged: [1, 1], stored: [1, 1] });
+  });
+
+  test("an upload that was seen in the inbox just before it was discarded is discarded, and not in flight as well", async () => {
+    const id = await put("a.txt", "a");
+    const record = (await world.context.inbox.find(id))!;
+    await world.sql("alter table files add constraint never check (name <> 'a.txt')");
+    await world.settleAll();
+    expect((await fetch(`${world.url}/api/dead-letters/${id}`, { method: "DELETE" })).status).toBe(204);
+    await world.context.inbox.store.put(`manifests/${id}`, encodeRecord(record.manifest, record.bytes));
+    expect(await figures()).toEqual({ acknowledged: [1, 1], discarded: [1, 1] });
   });
 
   test("a replay under an Idempotency-Key counts once, while it waits and after it is settled", async () => {
@@ -201,6 +212,86 @@ describe("a loss is an alarm", () => {
   });
 });
 
+describe("a surplus is an alarm", () => {
+  const countOnceMore = (acceptedBy: string) => world.sql(
+    `insert into acceptances (accepted_by, stored_files, stored_bytes) values ($1, 1, 5)
+     on conflict (accepted_by) do update set stored_files = acceptances.stored_files + 1, stored_bytes = acceptances.stored_bytes + 5`, [acceptedBy]);
+  const tally = (name: string, said: object) => world.context.inbox.store.put(`tallies/${name}`, Buffer.from(JSON.stringify(said)));
+
+  test("when more is found of the process that reads than it ever accepted, on the dashboard as well", async () => {
+    await put("a.txt", "12345");
+    await world.settleAll();
+    await tallied(1, 5);
+    expect(await (await fetch(`${world.url}/api/audit`)).json()).toMatchObject({ tallied: { files: 1, bytes: 5 }, surplus: { files: 0, bytes: 0 }, balanced: true });
+    await countOnceMore(world.context.name);
+    await eventually(async () => await (await fetch(`${world.url}/api/audit`)).json(), expect.objectContaining({
+      acknowledged: { files: 2, bytes: 10 }, tallied: { files: 1, bytes: 5 }, stored: { files: 2, bytes: 10 }, difference: { files: 0, bytes: 0 },
+      surplus: { files: 1, bytes: 5 }, balanced: false,
+    }));
+    const page = await (await fetch(`${world.url}/dashboard`)).text();
+    expect(page).toMatch(/id="audit" data-level="bad"/);
+    expect(page).toMatch(/<p data-audit="surplus">The audit: more is found than was ever accepted/);
+    expect(page).toMatch(/<p data-audit="missing" hidden>/);
+    expect(page).not.toMatch(/<p data-well>/);
+  });
+
+  test("when more is found of a process that ended in order than its last tally has", async () => {
+    await tally("ended", { files: 1, bytes: 5, closed: true });
+    await countOnceMore("ended");
+    expect(await audit.read()).toMatchObject({ surplus: { files: 0, bytes: 0 }, unaccounted: [] });
+    await countOnceMore("ended");
+    expect(await audit.read()).toMatchObject({ surplus: { files: 1, bytes: 5 }, difference: { files: 0, bytes: 0 }, unaccounted: [{ acceptedBy: "ended", files: 1, bytes: 5 }] });
+  });
+
+  test("and is not set off against what is missing of another", async () => {
+    await tally("ended", { files: 0, bytes: 0, closed: true });
+    await countOnceMore("ended");
+    await tally("another", { files: 1, bytes: 5, closed: true });
+    expect(await audit.read()).toMatchObject({ surplus: { files: 1, bytes: 5 }, difference: { files: 1, bytes: 5 }, tallied: { files: 1, bytes: 5 } });
+  });
+
+  test("but not of one that was killed, or runs elsewhere: its last second is not in its tally", async () => {
+    await tally("killed", { files: 1, bytes: 5, closed: false });
+    await countOnceMore("killed");
+    await countOnceMore("killed");
+    await countOnceMore("without a tally");
+    expect(await audit.read()).toMatchObject({ surplus: { files: 0, bytes: 0 }, acknowledged: { files: 3, bytes: 15 }, tallied: { files: 1, bytes: 5 } });
+  });
+
+  test("but not where a process ended without knowing what came of a commit", async () => {
+    await tally("ended", { files: 0, bytes: 0, unsure_files: 1, unsure_bytes: 5, closed: true });
+    await countOnceMore("ended");
+    expect(await audit.read()).toMatchObject({ surplus: { files: 0, bytes: 0 } });
+  });
+
+  test("but not of an upload whose commit was answered 503 although it was carried out, and whose sender came again", async () => {
+    const { context } = world;
+    const { put: store } = context.inbox.store;
+    const answerIsLost = vi.spyOn(context.inbox.store, "put").mockImplementationOnce(async (...written) => {
+      await store(...written);
+      throw new Unavailable("inbox");
+    });
+    const headers = { "Idempotency-Key": "k" };
+    expect((await world.put("a.txt", "12345", headers)).status).toBe(503);
+    answerIsLost.mockRestore();
+    await put("a.txt", "12345", headers);
+    expect(await figures()).toEqual({ acknowledged: [1, 5], inFlight: [1, 5] });
+    await world.settleAll();
+    expect(await figures()).toEqual({ acknowledged: [1, 5], stored: [1, 5] });
+  });
+
+  test("but not of an upload that took the place of a damaged record which another process had counted", async () => {
+    const { context, site } = world;
+    const headers = { "Idempotency-Key": "k" };
+    const id = await put("a.txt", "12345", headers);
+    await context.inbox.store.put(`manifests/${id}`, Buffer.from("rotten"));
+    await put("a.txt", "12345", headers);
+    await put("b.txt", "1234567");
+    expect(await figures()).toEqual({ acknowledged: [2, 12], inFlight: [2, 12] });
+    expect(site.tallied()).toMatchObject({ files: 2, bytes: 12, unsure: { files: 1, bytes: 5 } });
+  });
+});
+
 describe("a reading", () => {
   test("is shared by all who ask within a while", async () => {
     const { context } = world;
@@ -231,7 +322,7 @@ describe("a reading", () => {
 
   test("says nothing about a difference when more waits than it may look at", async () => {
     await Promise.all(["a", "b", "c"].map((name) => put(name, name)));
-    expect(await figures(createAudit({ ...world.context, mostWaiting: 2 }))).toEqual({ acknowledged: null, inFlight: null, difference: null });
+    expect(await figures(createAudit({ ...world.context, mostWaiting: 2 }))).toEqual({ acknowledged: null, inFlight: null, difference: null, surplus: null });
     await world.settleAll();
     expect(await figures(createAudit({ ...world.context, mostWaiting: 2 }))).toEqual({ acknowledged: [3, 3], stored: [3, 3] });
   });

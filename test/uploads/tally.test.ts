@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { createTallies, createTally } from "../../src/uploads/tally.ts";
+import type { Committed } from "../../src/uploads/inbox.ts";
 import { eventually } from "../support/eventually.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -10,6 +11,10 @@ beforeEach(async () => {
 });
 afterEach(() => world.close());
 
+const NONE = { files: 0, bytes: 0 };
+const created = (sizeBytes: number) => ({ outcome: "created", manifest: { size_bytes: sizeBytes } }) as Committed;
+const accept = (tally: ReturnType<typeof createTally>, sizeBytes: number) => tally.counted(sizeBytes, async () => created(sizeBytes));
+
 test("a tally is written soon after it changed, and again when writing failed", async () => {
   const { store } = world.context.inbox;
   let failures = 2;
@@ -18,24 +23,49 @@ test("a tally is written soon after it changed, and again when writing failed", 
     return store.put(...put);
   } };
   const tally = createTally({ store: failing, name: "me", log: world.context.log });
-  tally.add(3);
-  tally.add(4);
+  await accept(tally, 3);
+  await accept(tally, 4);
   const tallies = createTallies(store, () => new Date());
-  await eventually(async () => (await tallies.read()).get("me"), { files: 2, bytes: 7 });
+  await eventually(async () => (await tallies.read()).get("me"), { files: 2, bytes: 7, unsure: NONE, closed: false });
   expect(failures).toBe(-1);
   await tally.close();
 });
 
-test("what was counted last is written when the process ends, and nothing after that", async () => {
+test("what was counted last is written when the process ends, and nothing is accepted after that", async () => {
   const { store } = world.context.inbox;
   const tally = createTally({ store, name: "me", log: world.context.log });
-  tally.add(3);
+  await accept(tally, 3);
   await tally.close();
-  const tallies = createTallies(store, () => new Date());
-  expect((await tallies.read()).get("me")).toEqual({ files: 1, bytes: 3 });
-  tally.add(1);
+  const last = { files: 1, bytes: 3, unsure: NONE, closed: true };
+  expect((await createTallies(store, () => new Date()).read()).get("me")).toEqual(last);
+  let committed = 0;
+  await expect(tally.counted(1, async () => (committed++, created(1)))).rejects.toMatchObject({ code: "SHUTTING_DOWN" });
+  expect([committed, tally.now()]).toEqual([0, last]);
+});
+
+test("a commit is unsure while it is under way, and for good where nobody knows what came of it", async () => {
+  const { store } = world.context.inbox;
+  const tally = createTally({ store, name: "me", log: world.context.log });
+  let finish!: (committed: Committed) => void;
+  const underWay = tally.counted(5, () => new Promise((resolve) => (finish = resolve)));
+  expect(tally.now()).toMatchObject({ files: 0, unsure: { files: 1, bytes: 5 } });
+  finish(created(5));
+  await underWay;
+  expect(tally.now()).toMatchObject({ files: 1, bytes: 5, unsure: NONE });
+
+  await tally.counted(6, async () => ({ ...created(6), outcome: "found" }));
+  expect(tally.now()).toMatchObject({ files: 1, bytes: 5, unsure: NONE });
+  await tally.counted(7, async () => ({ ...created(7), outcome: "replaced" }));
+  await expect(tally.counted(8, () => Promise.reject(new Unavailable("inbox")))).rejects.toThrow(Unavailable);
+  expect(tally.now()).toMatchObject({ files: 1, bytes: 5, unsure: { files: 2, bytes: 15 } });
   await tally.close();
-  expect((await tallies.read()).get("me")).toEqual({ files: 2, bytes: 4 });
+  expect((await createTallies(store, () => new Date()).read()).get("me")).toEqual({ files: 1, bytes: 5, unsure: { files: 2, bytes: 15 }, closed: true });
+});
+
+test("the tally of a version that said less is one that may be exceeded", async () => {
+  const { store } = world.context.inbox;
+  await store.put("tallies/old", Buffer.from('{"files":1,"bytes":3}'));
+  expect((await createTallies(store, () => new Date()).read()).get("old")).toEqual({ files: 1, bytes: 3, unsure: NONE, closed: false });
 });
 
 test("a process that accepted nothing leaves no tally", async () => {
@@ -47,7 +77,7 @@ test("a process that accepted nothing leaves no tally", async () => {
 test("tallies of processes that ended long ago are read once, others every time", async () => {
   const { store } = world.context.inbox;
   const written = createTally({ store, name: "me", log: world.context.log });
-  written.add(3);
+  await accept(written, 3);
   await written.close();
   let read = 0;
   const counting: typeof store = { ...store, readWhole: (key) => (read++, store.readWhole(key)) };
@@ -58,6 +88,6 @@ test("tallies of processes that ended long ago are read once, others every time"
     expect(read).toBe(expected);
   }
   later = 3_600_000;
-  for (let i = 0; i < 3; i++) expect((await tallies.read()).get("me")).toEqual({ files: 1, bytes: 3 });
+  for (let i = 0; i < 3; i++) expect((await tallies.read()).get("me")).toMatchObject({ files: 1, bytes: 3 });
   expect(read).toBe(3);
 });
