@@ -218,12 +218,12 @@ function* spendAttempt(world: World, entry: Entry, manifest: Manifest | undefine
   const isFile = (sha: Sha | undefined) => world.protocol.attemptsOfOpenOnly && sha !== undefined && world.files.get(entry.key) === sha;
   yield "attempt-counted"; // within the transaction: whoever dies here has counted nothing
   const attempts = yield* world.call("postgres", () => {
-    if (isFile(manifest?.sha)) return undefined;
+    if (isFile(manifest?.sha) || world.dead.get(entry.key)?.by === entry.id) return undefined; // given up in this very delivery
     const counted = (world.attempts.get(entry.key) ?? 0) + 1;
     world.attempts.set(entry.key, counted);
     if (counted < MOST_ATTEMPTS || !world.protocol.attemptsLimited) return counted;
     world.attempts.delete(entry.key);
-    world.dead.set(entry.key, { code });
+    world.dead.set(entry.key, { code, by: entry.id });
     if (!world.protocol.deadLettersKeepBytes) world.inbox.manifests.delete(entry.key);
     return counted;
   });

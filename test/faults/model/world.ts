@@ -79,7 +79,8 @@ export function createWorld(protocol: Protocol) {
     files: new Map<string, Sha>(),
     ledger: [] as string[],
     attempts: new Map<string, number>(),
-    dead: new Map<string, { code: string }>(),
+    /** `by`: the delivery in which it was given up. */
+    dead: new Map<string, { code: string; by: number }>(),
     reconcileLock: undefined as string | undefined,
     /** Every manifest that was ever created, "id sha", with those who were promised it. */
     committed: new Set<string>(),
