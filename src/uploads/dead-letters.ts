@@ -26,7 +26,7 @@ export interface DeadLettersSettings {
 const MOST_PER_PAGE = 500;
 const BATCH = 50; // letters retried in one transaction, their inbox records read side by side
 const MOST_BATCHES = 200; // a request's share: whoever has more dead letters asks again
-/** Troubles that good bytes end. */
+/** Troubles that good bytes end. They also end whatever it was where no bytes are left, as when a discarding broke off half-way. */
 const HEALED_BY_BYTES = new Set(["INBOX_BYTES_DAMAGED", "INBOX_BLOB_MISSING", "INBOX_ENTRY_MISSING", "INBOX_RECORD_DAMAGED"]);
 
 export type DeadLetters = ReturnType<typeof createDeadLetters>;
@@ -145,8 +145,9 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
     const id = again.upload_id;
     const healed = await db.transaction(async (tx) => {
       const [letter] = await queries.lockDeadLetters(tx, again.owner_id, [id]);
-      if (!letter || !HEALED_BY_BYTES.has(letter.code)) return undefined;
+      if (!letter) return undefined;
       const first = (await inbox.find(id))?.manifest;
+      if (first && !HEALED_BY_BYTES.has(letter.code)) return undefined;
       if (first && first.sha256 !== again.sha256) throw new Failure("IDEMPOTENCY_KEY_REUSED");
       const manifest = await inbox.replace(first ?? described(letter, again) ?? again, received);
       await failpoint("bytes-replaced");
