@@ -2,7 +2,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /**
  * The steps of the protocol, in their order, named for what has just happened. At each of them a process can be made to
- * fail, which is how the tests show that no step loses or doubles anything. The tests' model of the protocol uses these names.
+ * fail, which is how the tests show that no step loses or doubles anything. The tests' model of the protocol uses these names, and
+ * those that follow.
  */
 export const PROTOCOL_STEPS = [
   // web, for each upload
