@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** The soak, and after it what has a long form. */
-const IN_ORDER = ["test/soak/soak", "test/faults/kill-sweeps", "test/faults/kill-sweeps-s3", "test/faults/disk", "test/faults/model", "test/faults/multipart-fuzz"]
+const IN_ORDER = ["test/soak/soak", "test/faults/kill-sweeps", "test/faults/kill-sweeps-s3", "test/faults/kill-sweeps-dead-letters", "test/faults/disk", "test/faults/model", "test/faults/multipart-fuzz"]
   .map((name) => `${name}.test.ts`);
 
 class InOrder extends BaseSequencer {

@@ -2,9 +2,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /**
  * The steps of the protocol, in their order, named for what has just happened. At each of them a process can be made to
- * fail, which is how the tests show that no step loses or doubles anything. The tests' model of the protocol uses these names.
+ * fail, which is how the tests show that no step loses or doubles anything. The tests' model of the protocol uses these names, and
+ * those that follow.
  */
-export const FAILPOINTS = [
+export const PROTOCOL_STEPS = [
   // web, for each upload
   "file-written", // a large object's bytes are flushed, its record is not written yet (either store of a disk); in S3: all its parts are there, it is not completed yet
   "bytes-received", // measured; a large upload's blob is durable; no manifest yet
@@ -25,6 +26,21 @@ export const FAILPOINTS = [
   "settled-removed",
   "uploads-requeued",
 ] as const;
+
+/** The steps of what is done about dead letters and damage: each puts bytes in the place of others, or takes some away. */
+export const TROUBLE_STEPS = [
+  // web, for each decision on dead letters
+  "bytes-replaced", // healing: the good bytes stand under the id; the letter is there still
+  "dead-letter-healed", // no letter any more; the damaged bytes are not removed yet, nor is it in the stream
+  "dead-letters-raised", // retrying: no letters any more; not in the stream yet
+  "bytes-discarded", // the letter is there still
+  "dead-letter-discarded", // not answered yet
+  // worker, where an object turns out to be damaged of which it has good bytes
+  "damage-recorded",
+  "object-replaced", // by the good bytes; the records call it damaged still
+] as const;
+
+export const FAILPOINTS = [...PROTOCOL_STEPS, ...TROUBLE_STEPS] as const;
 
 export type FailpointName = (typeof FAILPOINTS)[number];
 

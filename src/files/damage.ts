@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Unavailable } from "../core/errors.ts";
+import { failpoint } from "../core/failpoints.ts";
 import type { Log } from "../core/log.ts";
 import { createTurns } from "../core/turns.ts";
 import type { Database } from "../db/pool.ts";
@@ -67,7 +68,9 @@ export function createDamage({ db, verifier, name, log, filesAtOnce = 50_000 }: 
           const verdict = await verifier.verify(expected);
           if (!verdict.good) {
             await recordDamaged(expected, verdict, "settle");
+            await failpoint("damage-recorded");
             await replace();
+            await failpoint("object-replaced");
           }
           await recordRepaired(expected, "settle");
           return true;

@@ -1,4 +1,5 @@
 import { Failure, Unavailable } from "../core/errors.ts";
+import { failpoint } from "../core/failpoints.ts";
 import { createTurns } from "../core/turns.ts";
 import { isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
@@ -25,7 +26,7 @@ export interface DeadLettersSettings {
 const MOST_PER_PAGE = 500;
 const BATCH = 50; // letters retried in one transaction, their inbox records read side by side
 const MOST_BATCHES = 200; // a request's share: whoever has more dead letters asks again
-/** Troubles that good bytes end. */
+/** Troubles that good bytes end. They also end whatever it was where no bytes are left, as when a discarding broke off half-way. */
 const HEALED_BY_BYTES = new Set(["INBOX_BYTES_DAMAGED", "INBOX_BLOB_MISSING", "INBOX_ENTRY_MISSING", "INBOX_RECORD_DAMAGED"]);
 
 export type DeadLetters = ReturnType<typeof createDeadLetters>;
@@ -99,7 +100,7 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
 
   /** Takes those off the dead letters whose bytes are there: from then on they are uploads that wait. */
   async function raise(ownerId: string, ids: string[]): Promise<{ locked: number; raised: Manifest[] }> {
-    return db.transaction(async (tx) => {
+    const done = await db.transaction(async (tx) => {
       const letters = await queries.lockDeadLetters(tx, ownerId, ids);
       const found = await Promise.all(letters.map(async ({ uploadId }) => {
         const manifest = await inbox.findRetriable(uploadId);
@@ -109,6 +110,8 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
       if (raised.length > 0) await queries.deleteDeadLetters(tx, raised.map(({ upload_id }) => upload_id));
       return { locked: letters.length, raised };
     });
+    if (done.raised.length > 0) await failpoint("dead-letters-raised");
+    return done;
   }
 
   /**
@@ -124,8 +127,10 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
       if (!letter || (manifest && manifest.owner_id !== ownerId)) throw new Failure("DEAD_LETTER_NOT_FOUND");
       // A blob that only the letter names may be the stream's invention. Without a manifest it is swept after a day.
       await inbox.remove([manifest ?? unreadable(id)]);
+      await failpoint("bytes-discarded");
       await queries.insertDiscarded(tx, id, manifest, `Discarded as a dead letter. ${letter.code}: ${letter.reason}`, worker);
     });
+    await failpoint("dead-letter-discarded");
     log.info({ uploadId: id }, "dead letter discarded");
   }
 
@@ -140,14 +145,17 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
     const id = again.upload_id;
     const healed = await db.transaction(async (tx) => {
       const [letter] = await queries.lockDeadLetters(tx, again.owner_id, [id]);
-      if (!letter || !HEALED_BY_BYTES.has(letter.code)) return undefined;
+      if (!letter) return undefined;
       const first = (await inbox.find(id))?.manifest;
+      if (first && !HEALED_BY_BYTES.has(letter.code)) return undefined;
       if (first && first.sha256 !== again.sha256) throw new Failure("IDEMPOTENCY_KEY_REUSED");
       const manifest = await inbox.replace(first ?? described(letter, again) ?? again, received);
+      await failpoint("bytes-replaced");
       await queries.deleteDeadLetters(tx, [id]);
       return { manifest, oldBlobKey: first?.blob_key ?? null };
     });
     if (!healed) return undefined;
+    await failpoint("dead-letter-healed");
     if (healed.oldBlobKey !== received.blobKey) await inbox.discard({ blobKey: healed.oldBlobKey });
     log.info({ uploadId: id }, "dead letter healed: its sender handed in the same bytes again");
     return healed.manifest;

@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
 import type { Clock } from "../core/clock.ts";
-import { Failure } from "../core/errors.ts";
+import { Failure, Unavailable } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { isDerived, newId, nonce } from "../core/ids.ts";
 import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
@@ -47,6 +47,7 @@ export function unreadable(uploadId: string): Settled {
 }
 
 const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
+const MOST_COMMITS = 5; // each but the first because the manifest that was in the way is gone
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 
 /** `found`: a manifest was there before. `replaced`: one was, of which nothing could be read any more. */
@@ -97,19 +98,23 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
 
   /**
    * The commit point: once this resolves the upload is promised.
-   * @throws Unavailable; then it is not known whether the manifest was written, and the blob must be left alone.
+   * @throws Unavailable; then it is not known whether the manifest was written, and the blob must be left alone. Also where
+   * the store contradicts itself: there is a manifest already, and there is none.
    * Failure UNAVAILABLE when so much time has passed since the bytes came that they may be swept in this moment.
    */
   async function commit(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<Committed> {
-    assertUnswept(received);
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
-    const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
-    if (stored) return { outcome: "created", manifest: wanted };
-    const record = await store.readWhole(MANIFESTS + manifest.upload_id);
-    // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already.
-    if (!record) return commit(manifest, received);
-    const existing = readRecord(record);
-    return existing ? { outcome: "found", manifest: existing.manifest } : { outcome: "replaced", manifest: await replace(manifest, received) };
+    for (let tries = 0; tries < MOST_COMMITS; tries++) {
+      assertUnswept(received);
+      const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
+      if (stored) return { outcome: "created", manifest: wanted };
+      const record = await store.readWhole(MANIFESTS + manifest.upload_id);
+      // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already.
+      if (!record) continue;
+      const existing = readRecord(record);
+      return existing ? { outcome: "found", manifest: existing.manifest } : { outcome: "replaced", manifest: await replace(manifest, received) };
+    }
+    throw new Unavailable("inbox", { cause: new Error("the store says that there is a manifest, and has none, again and again") });
   }
 
   function assertUnswept({ blobAt }: Received): void {

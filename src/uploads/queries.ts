@@ -115,14 +115,21 @@ export interface Trouble {
   reason: string;
 }
 
-/** Counts one failure, unless these bytes are a file already. @returns how many there are now; undefined: they are a file */
-export async function countAttempt(db: Db, { uploadId, code, reason }: Trouble, sha256: string | undefined): Promise<number | undefined> {
-  const { rows } = await db.query<{ attempts: number }>(
+/**
+ * Counts one failure of a delivery, unless these bytes are a file already or the upload was given up in this very delivery:
+ * by a worker that did not come to acknowledge it. The row is locked first, in a statement of its own: the next one then sees
+ * what whoever had it did, and does not begin to count anew where it was taken away.
+ * @returns how many there are now; undefined: it is not counted
+ */
+export async function countAttempt(tx: Db, { uploadId, code, reason }: Trouble, streamId: string, sha256: string | undefined): Promise<number | undefined> {
+  await tx.query("select from settle_attempts where upload_id = $1 for update", [uploadId]);
+  const { rows } = await tx.query<{ attempts: number }>(
     `insert into settle_attempts (upload_id, attempts, code, reason)
      select $1, 1, $2, $3 where not exists (select from files where id = $1 and sha256 = decode($4, 'hex'))
+       and not exists (select from dead_letters where upload_id = $1 and stream_id = $5)
      on conflict (upload_id) do update
        set attempts = settle_attempts.attempts + 1, code = excluded.code, reason = excluded.reason, last_failed_at = now()
-     returning attempts`, [uploadId, code, reason, sha256]);
+     returning attempts`, [uploadId, code, reason, sha256, streamId]);
   return rows[0]?.attempts;
 }
 

@@ -185,13 +185,13 @@ export function createSettle({ db, inbox, storage, worker, stopping, log, ...sha
 
   /**
    * An item's own trouble: tried again, and after the third time a dead letter, whose bytes stay in the inbox. None at all
-   * where others settled the item while this worker stood still, and took its bytes away.
+   * where others settled the item while this worker stood still, and took its bytes away, or gave it up.
    */
   async function spendAttempt(entry: Entry, item: InboxRecord | undefined, { code, message }: ItemTrouble, again: Set<string>): Promise<void> {
     const trouble = { uploadId: entry.key, code, reason: message };
     // In one transaction: a worker that dies in between has spent no attempt, so there are never more than three.
     const attempts = await db.transaction(async (tx) => {
-      const counted = await queries.countAttempt(tx, trouble, item?.manifest.sha256);
+      const counted = await queries.countAttempt(tx, trouble, entry.id, item?.manifest.sha256);
       if (counted === undefined) return undefined;
       await failpoint("attempt-counted");
       if (counted >= MOST_ATTEMPTS) await queries.insertDeadLetter(tx, trouble, entry.id, item?.manifest ?? describe(entry));

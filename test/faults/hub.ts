@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from "node:crypto";
-import { mkdtemp, open, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
@@ -12,6 +12,7 @@ import { openDb } from "../../src/db/pool.ts";
 import { openDiskStore, type DiskStore } from "../../src/objects/disk.ts";
 import { pagesOf } from "../../src/objects/object-store.ts";
 import { readRecord } from "../../src/uploads/inbox-record.ts";
+import { objectKey } from "../../src/uploads/store-object.ts";
 import { createBucket, createDatabase } from "../support/places.ts";
 import type { Conditions } from "../support/program.ts";
 import { servers } from "../support/servers.ts";
@@ -111,20 +112,33 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
     return keys;
   }
 
-  /** Of a waiting upload's bytes one turns over, or in S3 all are others. Only for uploads that are an object of their own. */
+  /** Of a waiting upload's bytes the last one changes a bit. Done twice, they are as they were. */
   async function damageInbox(uploadId: string): Promise<void> {
-    if (config.INBOX === "s3") {
-      const { manifest } = readRecord(await bucket!.read(`inbox/manifests/${uploadId}`))!;
-      return bucket!.put(`inbox/${manifest.blob_key}`, randomBytes(manifest.size_bytes));
-    }
-    const { manifest } = readRecord((await (await inboxStore()).readWhole(`manifests/${uploadId}`))!)!;
-    const hash = createHash("sha256").update(manifest.blob_key!).digest("hex");
-    const names = await readdir(join(config.INBOX_DIR, "files", hash.slice(0, 2)));
-    const file = await open(join(config.INBOX_DIR, "files", hash.slice(0, 2), names.find((name) => name.startsWith(hash))!), "r+");
-    const byte = Buffer.alloc(1);
-    await file.read(byte, 0, 1, 1_000);
-    await file.write(Buffer.of(byte[0]! ^ 1), 0, 1, 1_000);
-    await file.close();
+    const record = `manifests/${uploadId}`;
+    const found = config.INBOX === "s3" ? await bucket!.read(`inbox/${record}`) : await (await inboxStore()).readWhole(record);
+    const key = readRecord(found!)!.manifest.blob_key ?? record;
+    if (config.INBOX === "s3") await flipInBucket(`inbox/${key}`);
+    else await flipOnDisk(config.INBOX_DIR, key);
+  }
+
+  /** As damageInbox, of what is stored. */
+  async function damageStored(sha256: string): Promise<void> {
+    if (config.STORAGE_MODE === "s3") await flipInBucket(objectKey(sha256));
+    else await flipOnDisk(config.STORAGE_DIR, objectKey(sha256));
+  }
+
+  async function flipInBucket(key: string): Promise<void> {
+    await bucket!.put(key, flipped(await bucket!.read(key)));
+  }
+
+  /** A file's behind the store's back; a record of the index is written anew. */
+  async function flipOnDisk(place: string, key: string): Promise<void> {
+    const hash = createHash("sha256").update(key).digest("hex");
+    const folder = join(place, "files", hash.slice(0, 2));
+    const name = (await readdir(folder).catch(() => [])).find((one) => one.startsWith(hash));
+    if (name) return writeFile(join(folder, name), flipped(await readFile(join(folder, name))));
+    const store = await storeIn(place);
+    await store.put(key, flipped((await store.readWhole(key))!));
   }
 
   /** Each with the number of files that its index knows. */
@@ -157,8 +171,14 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
     web: webSlots[0]!, worker: workerSlots[0]!,
     urls: webSlots.map(({ url }) => url),
     stream: `${id}:uploads`,
-    start, sql, inboxStore, inboxKeys, damageInbox, diskStores, close,
+    start, sql, inboxStore, inboxKeys, damageInbox, damageStored, diskStores, close,
   };
+}
+
+function flipped(bytes: Uint8Array): Uint8Array {
+  const changed = Buffer.from(bytes);
+  changed[changed.length - 1]! ^= 1;
+  return changed;
 }
 
 function withHost(url: string, host: string | undefined): string {

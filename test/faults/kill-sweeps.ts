@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Config } from "../../src/core/config.ts";
-import { FAILPOINTS, type FailpointName } from "../../src/core/failpoints.ts";
+import { PROTOCOL_STEPS, type FailpointName } from "../../src/core/failpoints.ts";
 import { openCrowd } from "./crowd.ts";
 import { openHub, type Hub } from "./hub.ts";
 import { judge } from "./oracle.ts";
 
-const OF_THE_WEB = FAILPOINTS.slice(0, FAILPOINTS.indexOf("batch-read"));
-const OF_THE_WORKER = FAILPOINTS.slice(FAILPOINTS.indexOf("batch-read"), FAILPOINTS.indexOf("attempt-counted"));
-const OF_A_DEAD_LETTER = FAILPOINTS.slice(FAILPOINTS.indexOf("attempt-counted"), FAILPOINTS.indexOf("inbox-listed"));
-const OF_THE_RECONCILER = FAILPOINTS.slice(FAILPOINTS.indexOf("inbox-listed"));
+const OF_THE_WEB = PROTOCOL_STEPS.slice(0, PROTOCOL_STEPS.indexOf("batch-read"));
+const OF_THE_WORKER = PROTOCOL_STEPS.slice(PROTOCOL_STEPS.indexOf("batch-read"), PROTOCOL_STEPS.indexOf("attempt-counted"));
+const OF_A_DEAD_LETTER = PROTOCOL_STEPS.slice(PROTOCOL_STEPS.indexOf("attempt-counted"), PROTOCOL_STEPS.indexOf("inbox-listed"));
+const OF_THE_RECONCILER = PROTOCOL_STEPS.slice(PROTOCOL_STEPS.indexOf("inbox-listed"));
 
 export interface KillSweeps {
   settings: Partial<Record<keyof Config, string>>;
@@ -82,18 +82,6 @@ export function sweepKills({ settings, times, sizes, sizesAt = {}, alsoOfTheWork
     await judge(hub, { crowds: [], deadLetters: dead });
   });
 
-  /** To die there and nowhere else, of which its own last words have to tell. */
-  async function startDoomed(slot: Hub["slots"][number], step: FailpointName, time: number) {
-    const said = slot.output().length;
-    await slot.restart({ FAILPOINTS: `${step}=kill@${time}` });
-    return {
-      async died(): Promise<void> {
-        await slot.died();
-        expect(slot.output().slice(said)).toContain(`failpoint ${step}: kill`);
-      },
-    };
-  }
-
   /** One process dies there, amid uploads, and is started again; the clients go on as if nothing were. */
   async function sweep(which: "web" | "worker", step: FailpointName, time: number): Promise<void> {
     const slot = hub[which];
@@ -105,4 +93,16 @@ export function sweepKills({ settings, times, sizes, sizesAt = {}, alsoOfTheWork
     await crowd.stop();
     await judge(hub, { crowds: [crowd], deadLetters: dead, orphansLater: true });
   }
+}
+
+/** To die there and nowhere else, of which its own last words have to tell. */
+export async function startDoomed(slot: Hub["slots"][number], step: FailpointName, time = 1) {
+  const said = slot.output().length;
+  await slot.restart({ FAILPOINTS: `${step}=kill@${time}` });
+  return {
+    async died(): Promise<void> {
+      await slot.died();
+      expect(slot.output().slice(said)).toContain(`failpoint ${step}: kill`);
+    },
+  };
 }

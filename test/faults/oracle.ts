@@ -7,8 +7,11 @@ import { findGrowth, footprintOf, type Footprint } from "../support/footprint.ts
 import type { Program } from "../support/program.ts";
 import type { Hub } from "./hub.ts";
 
+/** Who wrote down what was acknowledged: a crowd, or a client of the test's own. */
+export type Clients = Pick<Crowd, "acknowledged" | "refusals" | "unknown">;
+
 export interface Expectation {
-  crowds: Crowd[];
+  crowds: Clients[];
   /** Ids of uploads that were meant to become dead letters. */
   deadLetters?: string[];
   /** How long the system may take to come to rest once it is whole again. Two reconcile periods (docs/reliability.md) are 4 s here; the rest is for a busy machine. */
@@ -96,10 +99,10 @@ export function tellsOfBug(line: string): boolean {
 }
 
 const POLL_MS = 100;
-const crowdsOf = new WeakMap<Hub, Crowd[]>();
+const crowdsOf = new WeakMap<Hub, Clients[]>();
 
 /** A system that is judged again has the uploads of all its crowds, not of the last one only. */
-function remember(hub: Hub, crowds: Crowd[]): Crowd[] {
+function remember(hub: Hub, crowds: Clients[]): Clients[] {
   const all = [...new Set([...(crowdsOf.get(hub) ?? []), ...crowds])];
   crowdsOf.set(hub, all);
   return all;

@@ -40,6 +40,54 @@ describe("a worker that stands still past its claim", () => {
     });
 });
 
+/** The other one cannot count against the same upload meanwhile: it waits for the lock, and all that it took over with it. */
+describe("a worker that stands still after attempt-counted, in a transaction", () => {
+  let poison: string;
+  let crowd: ReturnType<typeof openCrowd>;
+  let sleeper: Hub["slots"][number];
+
+  async function stopInTheTransaction(idleInTransactionMs: number): Promise<void> {
+    hub = await openHub({ workers: 2 });
+    const [first, other] = [hub.workers[0]!, hub.workers[1]!];
+    sleeper = first;
+    await hub.web.start();
+    crowd = openCrowd({ urls: hub.urls, clients: 2, sizes: [300_000], repeated: 0 });
+    await crowd.more(3);
+    [poison = ""] = [...crowd.acknowledged.keys()];
+    await hub.damageInbox(poison);
+    const database = new URL(hub.databaseUri);
+    database.searchParams.set("idle_in_transaction_session_timeout", String(idleInTransactionMs));
+    await sleeper.start({ FAILPOINTS: "attempt-counted=stop@3", PG_URI: database.href }); // with the third the dead letter is written
+    await eventually(() => sleeper.output().includes("failpoint attempt-counted: stop"), true, 60_000);
+    await other.start();
+    await eventually(() => other.output().includes("took over entries that a consumer left"), true, 60_000);
+    await crowd.more(20);
+  }
+
+  async function judgeAll(): Promise<void> {
+    await crowd.more(20);
+    await crowd.stop();
+    await judge(hub, { crowds: [crowd], deadLetters: [poison] });
+    expect(await hub.sql("select attempts from dead_letters where upload_id = $1", [poison])).toEqual([{ attempts: 3 }]);
+  }
+
+  test("goes on while another waits for it: three attempts, one dead letter", async () => {
+    await stopInTheTransaction(60_000);
+    const waiting = () => hub.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()");
+    await eventually(async () => (await waiting()).length, 1, 30_000);
+    sleeper.resume();
+    await judgeAll();
+  });
+
+  test("stays there: PostgreSQL ends its transaction, another does the work, and when it wakes up it does no harm", async () => {
+    await stopInTheTransaction(3_000); // in place of a minute
+    await eventually(async () => (await hub.sql("select id from files")).length >= crowd.acknowledged.size - 20, true, 60_000);
+    await eventually(async () => hub.sql("select attempts from dead_letters"), [{ attempts: 3 }], 60_000);
+    sleeper.resume();
+    await judgeAll();
+  });
+});
+
 describe("a web process that stands still", () => {
   test.each(["file-written", "bytes-received", "manifest-committed", "entry-appended"])(
     "after %s, while its client tries again at another one: the upload is there once", async (step) => {

@@ -1,11 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
+import { createAudit, describeAudit } from "../../src/uploads/audit.ts";
 import { createDeadLetters } from "../../src/uploads/dead-letters.ts";
 import { insertSettled } from "../../src/uploads/queries.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
 import { deadLettersIn } from "../support/dead-letters.ts";
+import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { openWorld, tallyOf, type World } from "../support/world.ts";
 
 let world: World;
 beforeEach(async () => {
@@ -45,15 +47,23 @@ describe("discarding", () => {
 
   test("that breaks off half-way leaves a letter that can be discarded again", async () => {
     const [id] = await makeDead();
-    const { context } = world;
-    const failing = createDeadLetters({
-      inbox: context.inbox, enqueue: async () => null, worker: "w", log: context.log,
-      db: { ...context.db, transaction: (work) => context.db.transaction(async (tx) => { await work(tx); throw new Unavailable("postgres"); }) },
-    });
-    await expect(failing.discard(OWNER, id!)).rejects.toThrow(Unavailable);
+    await discardHalf(id!);
     expect((await (await api("")).json()).dead_letters).toMatchObject([{ id, retriable: false }]);
     expect((await api(`/${id}`, "DELETE")).status).toBe(204);
     expect(await world.sql("select event, size_bytes from file_events")).toEqual([{ event: "discarded", size_bytes: 5 }]);
+  });
+
+  test("that breaks off half-way, whose sender then hands the same bytes in again, is the same acceptance for the audit", async () => {
+    const headers = { "Idempotency-Key": "once-more" };
+    const [id] = await makeDead(1, "bytes", headers);
+    await discardHalf(id!);
+    await allow();
+    expect(await (await world.put("bad-0.bin", "bytes", headers)).json()).toMatchObject({ file_id: id });
+    await world.put("last.bin", "bytes"); // the tally is written when this is in it, so whatever came before is, too
+    await eventually(() => tallyOf(world), { files: 2, bytes: 10 });
+    await world.settleAll();
+    expect(await statusOf(id!)).toMatchObject({ status: "stored" });
+    expect(describeAudit(await createAudit(world.context).read())).toMatchObject({ balanced: true, acknowledged: { files: 2, bytes: 10 } });
   });
 
   test("ends the upload for a worker that still has it in hand, and for an entry of the stream that comes again", async () => {
@@ -104,6 +114,16 @@ describe("discarding", () => {
     await nothingLeft();
   });
 });
+
+/** The bytes are gone, and then the database is. */
+async function discardHalf(id: string): Promise<void> {
+  const { db, inbox, log } = world.context;
+  const failing = createDeadLetters({
+    inbox, enqueue: async () => null, worker: "w", log,
+    db: { ...db, transaction: (work) => db.transaction(async (tx) => { await work(tx); throw new Unavailable("postgres"); }) },
+  });
+  await expect(failing.discard(OWNER, id)).rejects.toThrow(Unavailable);
+}
 
 describe("a retry and a discard at once", () => {
   test("end in one of the two, never in a lost upload", async () => {

@@ -3,7 +3,7 @@ import { isPoison, type Sha, type World } from "./world.ts";
 /** What the clients wrote down. */
 export interface Notebook {
   /** Every 202: the id, the bytes that were sent, and the hash that the receipt named. */
-  promised: { id: string; sha: Sha; receipt: Sha }[];
+  promised: { id: string; sha: Sha; receipt: Sha; acceptance: number }[];
   /** Every 422. */
   refused: { id: string; sha: Sha; blobKey: string }[];
 }
@@ -20,16 +20,23 @@ export function complaints(world: World, { promised, refused }: Notebook): strin
   };
   const sentUnder = (id: string) => new Set([...promised.filter((one) => one.id === id).map(({ sha }) => sha), ...[...world.committed].filter((one) => one.startsWith(`${id} `)).map((one) => one.split(" ")[1])]);
 
-  for (const { id, sha, receipt } of promised) {
+  for (const { id, sha, receipt, acceptance } of promised) {
     check(receipt === sha, `the receipt of ${id} names ${receipt}, not ${sha}`);
+    // Its bytes are gone by somebody's will; whether that is written down, or the same id brought others before it was.
+    if (world.goingAway.has(acceptance)) continue;
     const isFile = files.get(id) === sha;
     const isDead = dead.has(id) && bytesKept(id, sha);
     check(isFile !== isDead, `${id} (${sha}), which was promised, is ${isFile ? "a file and a dead letter" : "lost"}`);
-    if (isDead) check(isPoison(sha) || sentUnder(id).size > 1, `${id} (${sha}) is a dead letter without a reason: ${dead.get(id)!.code}`);
+    if (isDead) check(isPoison(sha) || sentUnder(id).size > 1 || world.rotten.has(id), `${id} (${sha}) is a dead letter without a reason: ${dead.get(id)!.code}`);
+  }
+  for (const id of world.swallowed) check(false, `the good bytes of ${id} were thrown away for a damaged object`);
+  for (const acceptance of world.discarded) {
+    check(![...world.settled.values()].includes(acceptance), `acceptance ${acceptance} was discarded and is a file`);
+    check(![...dead.keys()].some((id) => manifests.get(id)?.acceptance === acceptance), `acceptance ${acceptance} was discarded and is a dead letter`);
   }
   for (const [id, sha] of files) {
     check(ledger.filter((row) => row === id).length === 1, `the ledger has ${id} ${ledger.filter((row) => row === id).length} times`);
-    check(storage.get(sha) === sha, `storage has ${storage.get(sha)} under the hash ${sha}`);
+    check(storage.get(sha) === sha || world.rottenObjects.has(sha), `storage has ${storage.get(sha)} under the hash ${sha}`);
     check(!attempts.has(id) || dead.has(id) || sentUnder(id).size > 1, `${id} is a file and still counted as failing`);
   }
   check(ledger.every((id) => files.has(id)), "the ledger has what is no file");

@@ -66,7 +66,7 @@ function* reconcilePage(world: World, ids: string[], known: Set<string> | undefi
   const queued = known ?? (yield* world.call("redis", () => new Set(world.redis().stream.map(({ key }) => key))));
   const lost = yield* find(world, open.filter((id) => !queued.has(id)));
   if (lost.length > 0) {
-    yield* world.call("redis", () => lost.forEach(({ id }) => world.append(id)));
+    yield* world.call("redis", () => lost.forEach(({ id, acceptance }) => world.append(id, acceptance)));
     yield "uploads-requeued";
   }
   return queued;

@@ -1,9 +1,10 @@
 import fc from "fast-check";
 import type { Dependency } from "../../../src/core/errors.ts";
 import { complaints, type Notebook } from "./oracle.ts";
+import { decide, type Decision } from "./person.ts";
 import { reconciler, type ReconcilerState } from "./reconciler.ts";
 import { handle, type Answer, type Upload } from "./web.ts";
-import { createWorld, TICKS, type Protocol, type Sha, type Step, type World } from "./world.ts";
+import { createWorld, TICKS, type Manifest, type Protocol, type Sha, type Step, type World } from "./world.ts";
 import { worker } from "./worker.ts";
 
 /** One thing that happens. `who` is taken modulo the number of those it may happen to. */
@@ -14,7 +15,9 @@ export type Move =
   | { do: "stall" | "wake"; who: number } // SIGSTOP and SIGCONT
   | { do: "tick"; ticks: number }
   | { do: "down" | "up" | "lose"; what: Dependency } // lose: the next call is carried out, its answer lost
-  | { do: "flush" | "save" | "lose-tail" };
+  | { do: "flush" | "save" | "lose-tail" }
+  | { do: Decision; who: number } // somebody decides about a dead letter
+  | { do: "rot" | "rot-object"; who: number }; // the bytes of an upload that waits go bad, or those of one that is stored
 
 export interface Client {
   /** Clients of one key may send different bytes. Null: no Idempotency-Key. */
@@ -34,7 +37,7 @@ export interface Plan {
 const dependency = fc.constantFrom<Dependency>("redis", "postgres", "inbox", "storage");
 const who = fc.nat({ max: 11 });
 
-const move: fc.Arbitrary<Move> = fc.oneof(
+const usual = [
   { weight: 40, arbitrary: fc.record({ do: fc.constant("run" as const), who, steps: fc.integer({ min: 1, max: 12 }) }) },
   { weight: 8, arbitrary: fc.record({ do: fc.constant("arrive" as const) }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant("kill" as const), who }) },
@@ -42,7 +45,12 @@ const move: fc.Arbitrary<Move> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ do: fc.constant("tick" as const), ticks: fc.oneof({ weight: 8, arbitrary: fc.integer({ min: 1, max: 8 }) }, { weight: 1, arbitrary: fc.constant(TICKS.orphanAge + 10) }) }) },
   { weight: 8, arbitrary: fc.record({ do: fc.constantFrom("down" as const, "up" as const, "up" as const, "lose" as const), what: dependency }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constantFrom("flush" as const, "save" as const, "lose-tail" as const) }) },
-);
+];
+
+const troubles = [
+  { weight: 4, arbitrary: fc.record({ do: fc.constantFrom("retry" as const, "discard" as const), who }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("rot" as const, "rot-object" as const), who }) },
+];
 
 const client: fc.Arbitrary<Client> = fc.record({
   key: fc.constantFrom(0, 0, 1, null),
@@ -51,11 +59,15 @@ const client: fc.Arbitrary<Client> = fc.record({
   resends: fc.nat({ max: 1 }),
 });
 
-export const plans: fc.Arbitrary<Plan> = fc.record({
+const plansOf = (moves: fc.WeightedArbitrary<Move>[]): fc.Arbitrary<Plan> => fc.record({
   clients: fc.array(client, { minLength: 1, maxLength: 5 }),
   workers: fc.integer({ min: 1, max: 3 }),
-  moves: fc.array(move, { minLength: 10, maxLength: 120, size: "max" }),
+  moves: fc.array(fc.oneof(...moves), { minLength: 10, maxLength: 120, size: "max" }),
 });
+
+/** Nothing rots, and nobody decides about dead letters: rare races are met sooner. */
+export const plansWithoutTroubles = plansOf(usual);
+export const plans = plansOf([...usual, ...troubles]);
 
 interface Process {
   steps: Generator<Step, unknown, void>;
@@ -111,10 +123,29 @@ export function carryOut({ clients, workers, moves }: Plan, protocol: Protocol):
         const answer = result as Answer;
         if (answer.status === 503) return again(resends);
         if (answer.status === 422) return void book.refused.push({ id: answer.id, sha: from.sha, blobKey });
-        book.promised.push({ id: answer.id, sha: from.sha, receipt: answer.sha });
+        book.promised.push({ id: answer.id, sha: from.sha, receipt: answer.sha, acceptance: answer.acceptance });
         if (resends > 0) again(resends - 1);
       },
     });
+  }
+
+  function ask(decision: Decision, id: string) {
+    const again = () => ask(decision, id);
+    start(decide(world, decision, id), { ready: () => true, busy: () => true, kill: again, end: (answered) => void (answered || again()) });
+  }
+
+  /** Of a small upload in its manifest, of a large one in its blob. */
+  function rot({ id, blobKey }: Manifest) {
+    world.rotten.add(id);
+    const manifest = world.inbox.manifests.get(id)!;
+    const blob = blobKey === null ? undefined : world.inbox.blobs.get(blobKey);
+    if (blob) blob.content = "something else";
+    else world.inbox.manifests.set(id, { ...manifest, content: "something else" });
+  }
+
+  function rotObject(sha: Sha) {
+    world.storage.set(sha, "something else");
+    world.rottenObjects.set(sha, ++world.moment);
   }
 
   function step(process: Process) {
@@ -142,8 +173,10 @@ export function carryOut({ clients, workers, moves }: Plan, protocol: Protocol):
       }
       case "kill": {
         const process = pick(next.who, () => true);
-        if (process) processes.delete(process);
-        return process?.kill();
+        if (!process) return;
+        processes.delete(process);
+        process.steps.return(undefined); // what it holds of the database goes with its connection
+        return process.kill();
       }
       case "stall": case "wake": {
         const process = pick(next.who, (one) => one.stalled === (next.do === "wake"));
@@ -152,10 +185,25 @@ export function carryOut({ clients, workers, moves }: Plan, protocol: Protocol):
       }
       case "tick": return void (world.now += next.ticks);
       case "down":
-        if (next.what === "postgres") world.reconcileLock = undefined;
+        if (next.what === "postgres") {
+          world.reconcileLock = undefined;
+          world.cutTransactions();
+        }
         return void world.down.add(next.what);
       case "up": return void world.down.delete(next.what);
       case "lose": return void world.losing.add(next.what);
+      case "retry": case "discard": {
+        const letters = [...world.dead.keys()];
+        return void (letters.length > 0 && ask(next.do, letters[next.who % letters.length]!));
+      }
+      case "rot": {
+        const waits = [...world.inbox.manifests.values()];
+        return void (waits.length > 0 && rot(waits[next.who % waits.length]!));
+      }
+      case "rot-object": {
+        const objects = [...world.storage.keys()];
+        return void (objects.length > 0 && rotObject(objects[next.who % objects.length]!));
+      }
       case "flush": return world.flush();
       case "save": return world.save();
       case "lose-tail": return world.loseTail();

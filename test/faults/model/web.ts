@@ -9,7 +9,9 @@ export interface Upload {
   large: boolean;
 }
 
-export type Answer = { status: 202; id: string; sha: Sha } | { status: 422; id: string } | { status: 503 };
+export type Answer = { status: 202; id: string; sha: Sha; acceptance: number } | { status: 422; id: string } | { status: 503 };
+
+const HEALED_BY_BYTES = new Set(["INBOX_BYTES_DAMAGED", "INBOX_BLOB_MISSING", "INBOX_ENTRY_MISSING"]);
 
 interface Received {
   blobKey: string | null;
@@ -68,20 +70,25 @@ function* discard(world: World, { blobKey }: Received): Steps<void> {
 function* acceptOnce(world: World, upload: Upload, received: Received): Steps<Answer> {
   const { manifest } = yield* commit(world, world.newName("once-"), upload, received);
   yield* enqueue(world, manifest);
-  return { status: 202, id: manifest.id, sha: manifest.sha };
+  return { status: 202, id: manifest.id, sha: manifest.sha, acceptance: manifest.acceptance };
 }
 
 function* acceptUnderKey(world: World, upload: Upload, id: string, received: Received): Steps<Answer> {
-  let settled: Sha | undefined;
+  let known: { sha: Sha | undefined; acceptance: number | undefined; dead: boolean } = { sha: undefined, acceptance: undefined, dead: false };
   try {
-    settled = yield* world.call("postgres", () => world.files.get(id));
+    known = yield* world.call("postgres", () => ({ sha: world.files.get(id), acceptance: world.settled.get(id), dead: world.dead.has(id) }));
   } catch (error) {
     unlessUnavailable(error, undefined);
   }
-  if (settled) {
-    replay(world, settled, upload);
+  if (known.sha) {
+    replay(world, known.sha, upload);
     yield* discard(world, received);
-    return { status: 202, id, sha: settled };
+    return { status: 202, id, sha: known.sha, acceptance: known.acceptance! };
+  }
+  const healed = known.dead ? yield* heal(world, id, upload, received) : undefined;
+  if (healed) {
+    yield* enqueueOnce(world, healed, true);
+    return { status: 202, id, sha: healed.sha, acceptance: healed.acceptance };
   }
   const { created, manifest } = yield* commit(world, id, upload, received);
   if (!created) {
@@ -89,7 +96,7 @@ function* acceptUnderKey(world: World, upload: Upload, id: string, received: Rec
     if (manifest.blobKey !== received.blobKey) yield* discard(world, received);
   }
   yield* enqueueOnce(world, manifest, created);
-  return { status: 202, id, sha: manifest.sha };
+  return { status: 202, id, sha: manifest.sha, acceptance: manifest.acceptance };
 }
 
 function replay(world: World, first: Sha, { sha }: Upload): void {
@@ -97,7 +104,7 @@ function replay(world: World, first: Sha, { sha }: Upload): void {
 }
 
 function* commit(world: World, id: string, upload: Upload, received: Received): Steps<{ created: boolean; manifest: Manifest }> {
-  const manifest: Manifest = { id, sha: upload.sha, blobKey: received.blobKey, content: received.content, at: world.now };
+  const manifest: Manifest = { id, sha: upload.sha, blobKey: received.blobKey, content: received.content, at: world.now, acceptance: world.newAcceptance() };
   if (!world.protocol.promisedWhenDurable) return { created: true, manifest };
   for (;;) {
     const stored = yield* world.call("inbox", () => {
@@ -119,11 +126,46 @@ function* commit(world: World, id: string, upload: Upload, received: Received): 
   }
 }
 
-function* enqueue(world: World, { id }: Manifest): Steps<number | null> {
+/** The same bytes again, for a letter whose first ones are damaged or gone. */
+function* heal(world: World, id: string, upload: Upload, received: Received): Steps<Manifest | undefined> {
+  try {
+    const healed = yield* world.holding(id, function* (letter) {
+      const first = yield* world.call("inbox", () => world.inbox.manifests.get(id));
+      if (first && !HEALED_BY_BYTES.has(letter.code)) return () => undefined;
+      if (first && first.sha !== upload.sha && world.protocol.healedBySame) throw new Failure("IDEMPOTENCY_KEY_REUSED");
+      const described = letter.described?.sha === upload.sha ? letter.described.acceptance : undefined;
+      const manifest: Manifest = { id, sha: upload.sha, blobKey: received.blobKey, content: received.content, at: world.now, acceptance: first?.acceptance ?? described ?? world.newAcceptance() };
+      yield* world.call("inbox", () => put(world, manifest, received));
+      yield "bytes-replaced";
+      return () => {
+        world.attempts.delete(id);
+        world.dead.delete(id);
+        return { manifest, oldBlobKey: first?.blobKey ?? null };
+      };
+    });
+    if (!healed) return undefined;
+    yield "dead-letter-healed";
+    if (healed.oldBlobKey !== received.blobKey) yield* discard(world, { ...received, blobKey: healed.oldBlobKey });
+    return healed.manifest;
+  } catch (error) {
+    if (error instanceof Unavailable && error.dependency === "postgres") return undefined;
+    throw error;
+  }
+}
+
+function put(world: World, manifest: Manifest, received: Received): void {
+  const old = received.blobKey !== null && world.now - received.at > TICKS.orphanAge / 2;
+  if (old && world.protocol.oldBytesNotPromised) throw new Unavailable("inbox", { cause: "the bytes are too old" });
+  world.inbox.manifests.set(manifest.id, manifest);
+  world.committed.add(`${manifest.id} ${manifest.sha}`);
+  if (manifest.content === manifest.sha) world.rotten.delete(manifest.id);
+}
+
+function* enqueue(world: World, { id, acceptance }: Manifest): Steps<number | null> {
   yield "manifest-committed";
   if (!world.protocol.appended) return null;
   try {
-    const streamId = yield* world.call("redis", () => world.append(id));
+    const streamId = yield* world.call("redis", () => world.append(id, acceptance));
     yield "entry-appended";
     return streamId;
   } catch (error) {

@@ -1,15 +1,12 @@
-import { NO_GROUP, TICKS, unlessUnavailable, type Manifest, type Sha, type Steps, type World } from "./world.ts";
+import { NO_GROUP, TICKS, unlessUnavailable, type Entry, type Manifest, type Sha, type Steps, type World } from "./world.ts";
 
 /** The worker's part: src/stream/consumer.ts, src/uploads/settle.ts, store-object.ts and queries.ts, a round trip a step. */
-
-interface Entry {
-  id: number;
-  key: string;
-}
 
 interface Item {
   entry: Entry;
   manifest: Manifest;
+  /** The moment in which its object was written or read last. */
+  seenGood?: number;
 }
 
 const BATCH = 3;
@@ -118,7 +115,8 @@ function* settle(world: World, entries: Entry[]): Steps<Set<number>> {
   }
   if (missing.length > 0) {
     const finished = yield* world.call("postgres", () => new Set(missing.filter(({ key }) => world.files.has(key) || world.dead.has(key))));
-    for (const entry of missing) if (!finished.has(entry)) yield* spendAttempt(world, entry, undefined, "INBOX_ENTRY_MISSING", again);
+    const discarded = yield* world.call("postgres", () => new Set(missing.filter(({ acceptance }) => isDiscarded(world, acceptance))));
+    for (const entry of missing) if (!finished.has(entry) && !discarded.has(entry)) yield* spendAttempt(world, entry, undefined, "INBOX_ENTRY_MISSING", again);
   }
   yield "records-read";
   const stored = yield* storeObjects(world, items, again);
@@ -132,7 +130,7 @@ function* storeObjects(world: World, items: Item[], again: Set<number>): Steps<I
   for (const item of items) {
     let code: string | undefined;
     try {
-      code = yield* storeObject(world, item.manifest);
+      code = yield* storeObject(world, item);
     } catch (error) {
       if (world.protocol.infrastructureSpendsNothing) throw error;
       code = unlessUnavailable(error, "SETTLE_FAILED");
@@ -144,24 +142,60 @@ function* storeObjects(world: World, items: Item[], again: Set<number>): Steps<I
 }
 
 /** @returns what is wrong with the item, if anything is */
-function* storeObject(world: World, { sha, blobKey, content }: Manifest): Steps<string | undefined> {
-  let bytes: string | undefined = content;
-  if (blobKey !== null) {
-    if (yield* world.call("storage", () => world.storage.has(sha))) return undefined;
-    bytes = yield* world.call("inbox", () => world.inbox.blobs.get(blobKey)?.content);
-    if (bytes === undefined) return "INBOX_BLOB_MISSING";
+function* storeObject(world: World, item: Item): Steps<string | undefined> {
+  const { sha, blobKey, content } = item.manifest;
+  if (blobKey === null && content !== sha && world.protocol.verified) return "INBOX_BYTES_DAMAGED";
+  if (!(yield* world.call("storage", () => world.storage.has(sha)))) {
+    const found = yield* readBytes(world, item);
+    if ("code" in found) return found.code;
+    const stored = yield* world.call("storage", () => !world.storage.has(sha) && write(world, item, found.bytes));
+    if (stored) return undefined;
   }
-  if (bytes !== sha && world.protocol.verified) return "INBOX_BYTES_DAMAGED";
-  const whole = bytes;
-  yield* world.call("storage", () => void (world.storage.has(sha) || world.storage.set(sha, whole)));
+  const known = yield* world.call("postgres", () => world.damaged.has(sha));
+  if (!known && (yield* isGood(world, item))) return undefined;
+  return yield* repair(world, item);
+}
+
+/** Good bytes in the place of an object that proved damaged. */
+function* repair(world: World, item: Item): Steps<string | undefined> {
+  const { sha } = item.manifest;
+  if (!(yield* isGood(world, item))) {
+    yield* world.call("postgres", () => world.damaged.add(sha));
+    yield "damage-recorded";
+    const found = yield* readBytes(world, item);
+    if ("code" in found) return found.code;
+    yield* world.call("storage", () => write(world, item, found.bytes));
+    yield "object-replaced";
+  }
+  yield* world.call("postgres", () => world.damaged.delete(sha));
   return undefined;
+}
+
+function* isGood(world: World, item: Item): Steps<boolean> {
+  return yield* world.call("storage", () => {
+    item.seenGood = ++world.moment;
+    return world.storage.get(item.manifest.sha) === item.manifest.sha || !world.protocol.readBeforeBelieved;
+  });
+}
+
+function write(world: World, item: Item, bytes: string): true {
+  item.seenGood = ++world.moment;
+  world.storage.set(item.manifest.sha, bytes);
+  world.rottenObjects.delete(item.manifest.sha);
+  return true;
+}
+
+function* readBytes(world: World, { manifest: { sha, blobKey, content } }: Item): Steps<{ bytes: string } | { code: string }> {
+  const bytes = blobKey === null ? content : yield* world.call("inbox", () => world.inbox.blobs.get(blobKey)?.content);
+  if (bytes === undefined) return { code: "INBOX_BLOB_MISSING" };
+  return bytes !== sha && world.protocol.verified ? { code: "INBOX_BYTES_DAMAGED" } : { bytes };
 }
 
 function* settleItems(world: World, items: Item[], again: Set<number>): Steps<void> {
   if (items.length === 0) return;
   if (!world.protocol.removedAfterCommit) yield* removeSettled(world, items.map(({ manifest }) => manifest));
   let fresh: Set<string> | undefined;
-  fresh = yield* world.call("postgres", () => insertSettled(world, items));
+  fresh = yield* world.changing(items.map(({ manifest }) => manifest.id), () => insertSettled(world, items));
   if (!fresh) {
     if (items.length === 1) return yield* spendAttempt(world, items[0]!.entry, items[0]!.manifest, "SETTLE_FAILED", again);
     const middle = items.length >> 1;
@@ -177,9 +211,11 @@ function* settleItems(world: World, items: Item[], again: Set<number>): Steps<vo
 /** @returns undefined where the database refuses the set: nothing of it is done */
 function insertSettled(world: World, items: Item[]): Set<string> | undefined {
   if (items.some(({ manifest }) => manifest.sha === "refused")) return undefined;
-  const fresh = items.filter(({ manifest }) => !world.files.has(manifest.id) || !world.protocol.primaryKey);
-  for (const { manifest } of fresh) {
+  const fresh = items.filter(({ manifest }) => (!world.files.has(manifest.id) || !world.protocol.primaryKey) && !isDiscarded(world, manifest.acceptance));
+  for (const { manifest, seenGood = 0 } of fresh) {
+    if ((world.rottenObjects.get(manifest.sha) ?? Infinity) < seenGood) world.swallowed.add(manifest.id);
     world.files.set(manifest.id, manifest.sha);
+    world.settled.set(manifest.id, manifest.acceptance);
     world.ledger.push(manifest.id);
     world.attempts.delete(manifest.id);
     world.dead.delete(manifest.id);
@@ -191,7 +227,9 @@ function* withoutImpostors(world: World, items: Item[], fresh: Set<string>, agai
   const seen = items.filter(({ manifest }) => !fresh.has(manifest.id));
   if (seen.length === 0 || !world.protocol.impostorsKept) return items;
   const hashes = yield* world.call("postgres", () => new Map(seen.map(({ manifest }) => [manifest.id, world.files.get(manifest.id)])));
-  const impostors = seen.filter(({ manifest }) => hashes.get(manifest.id) !== manifest.sha);
+  const others = seen.filter(({ manifest }) => hashes.get(manifest.id) !== manifest.sha);
+  const discarded = yield* world.call("postgres", () => new Set(others.filter(({ manifest }) => isDiscarded(world, manifest.acceptance))));
+  const impostors = others.filter((item) => !discarded.has(item));
   for (const { entry, manifest } of impostors) yield* spendAttempt(world, entry, manifest, "IDEMPOTENCY_KEY_REUSED", again);
   return items.filter((item) => !impostors.includes(item));
 }
@@ -206,7 +244,7 @@ export function* removeSettled(world: World, manifests: Manifest[]): Steps<void>
   for (const manifest of manifests) {
     yield* world.call("inbox", () => {
       const now = standing.has(manifest.id) ? standing.get(manifest.id) : world.inbox.manifests.get(manifest.id);
-      if (now?.sha === manifest.sha && now.blobKey === manifest.blobKey) world.inbox.manifests.delete(manifest.id);
+      if (now?.sha === manifest.sha && now.blobKey === manifest.blobKey && now.acceptance === manifest.acceptance) world.inbox.manifests.delete(manifest.id);
     });
   }
   yield "manifests-removed";
@@ -217,17 +255,24 @@ export function* removeSettled(world: World, manifests: Manifest[]): Steps<void>
 function* spendAttempt(world: World, entry: Entry, manifest: Manifest | undefined, code: string, again: Set<number>): Steps<void> {
   const isFile = (sha: Sha | undefined) => world.protocol.attemptsOfOpenOnly && sha !== undefined && world.files.get(entry.key) === sha;
   yield "attempt-counted"; // within the transaction: whoever dies here has counted nothing
-  const attempts = yield* world.call("postgres", () => {
+  const attempts = yield* world.changing([entry.key], () => {
     if (isFile(manifest?.sha)) return undefined;
     const counted = (world.attempts.get(entry.key) ?? 0) + 1;
     world.attempts.set(entry.key, counted);
     if (counted < MOST_ATTEMPTS || !world.protocol.attemptsLimited) return counted;
     world.attempts.delete(entry.key);
-    world.dead.set(entry.key, { code });
+    const acceptance = manifest?.acceptance ?? entry.acceptance;
+    if (isDiscarded(world, acceptance)) return counted;
+    const before = world.dead.get(entry.key)?.described;
+    world.dead.set(entry.key, { code, described: manifest ?? before });
     if (!world.protocol.deadLettersKeepBytes) world.inbox.manifests.delete(entry.key);
     return counted;
   });
   if (attempts === undefined) return;
   if (attempts < MOST_ATTEMPTS || !world.protocol.attemptsLimited) return void again.add(entry.id);
   yield "dead-letter-written";
+}
+
+function isDiscarded(world: World, acceptance: number | undefined): boolean {
+  return world.protocol.discardedStaysGone && acceptance !== undefined && world.discarded.has(acceptance);
 }
