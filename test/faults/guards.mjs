@@ -62,7 +62,7 @@ export const GUARDS = [
   },
   {
     guard: "Bytes that may be swept are not promised any more", file: "src/uploads/inbox.ts",
-    from: "Promise<Committed> {\n    assertUnswept(received);", to: "Promise<Committed> {",
+    from: "      assertUnswept(received);\n      const { stored }", to: "      const { stored }",
     test: ["test/uploads/settle-races.test.ts", "as a new upload"],
   },
   {
