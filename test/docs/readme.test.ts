@@ -6,7 +6,8 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { parseConfig, SETTING_NAMES } from "../../src/core/config.ts";
-import { openWorld } from "../support/world.ts";
+import { eventually } from "../support/eventually.ts";
+import { openWorld, tallyOf } from "../support/world.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
@@ -97,6 +98,7 @@ describe("README.md", () => {
     const variables: Record<string, string> = {};
     try {
       for (const { command, stated } of examples) {
+        if (command.includes("/api/audit")) await eventually(async () => (await tallyOf(world))?.files, 3); // written about once a second
         const { stdout } = await promisify(execFile)("sh", ["-c", `set -eu; ${command.replaceAll("http://localhost:8080", world.url)}`], {
           cwd: folder, env: { PATH: process.env.PATH, ...variables },
         });
