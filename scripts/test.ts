@@ -59,12 +59,16 @@ async function runVitest(root: string, args: string[], env: Record<string, strin
   return counts.failed > 0 || counts.passed === 0 || exitCode !== 0 ? 1 : 0;
 }
 
+/** A machine may be slower than the one the limit is meant for. */
+const SLOWER_MACHINES = 1.5;
+
 /** Says how long the tests of faults took. @returns whether that is a failure */
 function tookTooLong(seconds: number | undefined, mostSeconds: number): boolean {
   if (seconds === undefined) return false;
   const took = `The tests of faults took ${Math.round(seconds)} s as a whole`;
-  const isFailure = seconds > mostSeconds && process.env["CI"] === "true";
-  if (isFailure) console.log(`\n✘ ${took}, and with CI=true more than ${mostSeconds} s is a failure.`);
+  const isFailure = seconds > mostSeconds * SLOWER_MACHINES && process.env["CI"] === "true";
+  if (isFailure) console.log(`\n✘ ${took}, and with CI=true more than ${mostSeconds * SLOWER_MACHINES} s is a failure.`);
+  else if (seconds > mostSeconds) console.log(`\n✘ ${took}: more than the ${mostSeconds} s that they may take on two cores.`);
   else console.log(`\n• ${took}; ${mostSeconds} s are what they may take.`);
   return isFailure;
 }
