@@ -8,7 +8,7 @@ import { startTestServers } from "./test-servers.ts";
 import { countTests, formatCounts, secondsOf } from "./test-counts.ts";
 
 export interface TestRun {
-  /** How long all tests of faults together may take: with CI=true the run fails if they took longer. Undefined: as long as they like. */
+  /** How long all tests of faults together may take: it is said when they took longer, and with CI=true the run fails above one and a half times as long. Undefined: as long as they like. */
   faultsWithinSeconds?: number;
 }
 
