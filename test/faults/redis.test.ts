@@ -102,7 +102,10 @@ test("what the stream lost is settled within two reconcile periods, whether the 
     const startedAt = performance.now();
     const ids = [...crowd.acknowledged.keys()];
     await eventually(async () => (await hub.sql("select id from files where id = any($1::uuid[])", [ids])).length, ids.length);
-    return performance.now() - startedAt;
+    const tookMs = performance.now() - startedAt;
+    // Stopped while it takes them out of the inbox, the worker would keep the web process from writing there.
+    await eventually(async () => (await hub.inboxKeys()).some((key) => key.startsWith("manifests/")), false);
+    return tookMs;
   }
   /** Others use the machine, too: once of three times is enough. A reconciler that is slower than it says is so each time. */
   async function fastestOf(lose: () => Promise<number>): Promise<number> {
