@@ -5,8 +5,8 @@ import { openCrowd } from "./crowd.ts";
 import { openHub, type Hub } from "./hub.ts";
 import { judge, takeBaseline } from "./oracle.ts";
 
-const OF_THE_WEB = PROTOCOL_STEPS.slice(0, PROTOCOL_STEPS.indexOf("batch-read"));
-const OF_THE_WORKER = PROTOCOL_STEPS.slice(PROTOCOL_STEPS.indexOf("batch-read"), PROTOCOL_STEPS.indexOf("attempt-counted"));
+export const OF_THE_WEB = PROTOCOL_STEPS.slice(0, PROTOCOL_STEPS.indexOf("batch-read"));
+export const OF_THE_WORKER = PROTOCOL_STEPS.slice(PROTOCOL_STEPS.indexOf("batch-read"), PROTOCOL_STEPS.indexOf("attempt-counted"));
 const OF_A_DEAD_LETTER = PROTOCOL_STEPS.slice(PROTOCOL_STEPS.indexOf("attempt-counted"), PROTOCOL_STEPS.indexOf("inbox-listed"));
 const OF_THE_RECONCILER = PROTOCOL_STEPS.slice(PROTOCOL_STEPS.indexOf("inbox-listed"));
 

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { PROTOCOL_STEPS } from "../../src/core/failpoints.ts";
+import { OF_THE_WEB, OF_THE_WORKER } from "../faults/kill-sweeps.ts";
 import type { throughFaultProxy } from "../support/fault-proxy.ts";
 import type { startOwnPostgres, startOwnRedis } from "../support/own-servers.ts";
 import type { openS3FaultProxy } from "../support/s3-fault-proxy.ts";
@@ -20,9 +20,6 @@ export interface Victims {
 
 /** Does its harm for about so long, and heals it. @returns the name of another fault, where that is what came of it */
 export type Fault = (victims: Victims, forMs: number) => Promise<string | void>;
-
-const OF_THE_WEB = PROTOCOL_STEPS.slice(0, PROTOCOL_STEPS.indexOf("batch-read"));
-const OF_THE_WORKER = PROTOCOL_STEPS.slice(PROTOCOL_STEPS.indexOf("batch-read"), PROTOCOL_STEPS.indexOf("attempt-counted"));
 
 export const FAULTS: Record<string, Fault> = {
   "web killed": async ({ hub, random }) => void (await pick(hub.webs, random).restart()),
