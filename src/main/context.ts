@@ -7,7 +7,6 @@ import type { Log } from "../core/log.ts";
 import { openDb } from "../db/pool.ts";
 import type { ObjectStore } from "../objects/object-store.ts";
 import { openObjectStore } from "../objects/open.ts";
-import { partSizeFor } from "../objects/s3-upload.ts";
 import { createVerifier } from "../objects/verify.ts";
 import { createDamage } from "../files/damage.ts";
 import { createFiles } from "../files/files.ts";
@@ -76,7 +75,7 @@ function placeOf(config: Config, inBucket: boolean, folder: string, prefix: stri
     // A download holds one connection at a time, for as long as its reader pleases. There are as many for downloads alone as
     // there are places for them, so that however slow their readers are, the rest is there for uploads and for the worker.
     maxConnections: BRISK_CONNECTIONS + config.MAX_CONCURRENT_DOWNLOADS,
-    partSizeBytes: partSizeFor(config.MAX_UPLOAD_BYTES),
+    largestObjectBytes: config.MAX_UPLOAD_BYTES,
     prefix,
   };
 }

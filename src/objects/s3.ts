@@ -17,7 +17,8 @@ export interface S3Settings extends S3Connection {
   bucket: string;
   /** Put before every key; it counts towards the 1,024 bytes a key may have. */
   prefix?: string;
-  /** An object has at most 10,000 parts: 8 MiB (the default) allow 78 GiB. See partSizeFor. */
+  largestObjectBytes?: number;
+  /** By default the least that allows for `largestObjectBytes` (partSizeFor). */
   partSizeBytes?: number;
 }
 
@@ -34,7 +35,7 @@ const PING_WITHIN_MS = 5_000;
  * was put in between its reading and its removing.
  */
 export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
-  const { bucket, prefix = "", partSizeBytes = partSizeFor(0), idleTimeoutMs = 15_000 } = settings;
+  const { bucket, prefix = "", largestObjectBytes = 0, partSizeBytes = partSizeFor(largestObjectBytes), idleTimeoutMs = 15_000 } = settings;
   const requests = openRequests(settings);
   const { answer, s3 } = requests;
   const uploads = createUploads({ bucket, partSizeBytes, requests });
