@@ -1,4 +1,22 @@
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+/** Those that take a minute or more, longest first: one of them begun last would have the other cores wait for it. */
+const LONG = [
+  "faults/side-by-side", "faults/disk", "faults/kill-sweeps-s3", "faults/kill-sweeps-dead-letters", "faults/s3", "faults/redis",
+  "faults/kill-sweeps", "faults/postgres", "faults/s3-memory", "files/damage", "uploads/audit", "main/web-process",
+].map((name) => `/test/${name}.test.ts`);
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const groupOf = (file: TestSpecification) => file.project.config.sequence.groupOrder;
+    const placeOf = ({ moduleId }: TestSpecification) => {
+      const place = LONG.findIndex((name) => moduleId.endsWith(name));
+      return place === -1 ? LONG.length : place;
+    };
+    return (await super.sort(files)).sort((a, b) => groupOf(a) - groupOf(b) || placeOf(a) - placeOf(b));
+  }
+}
 
 export default defineConfig({
   test: {
@@ -6,6 +24,7 @@ export default defineConfig({
     pool: "forks",
     maxWorkers: 3,
     teardownTimeout: 30_000,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
