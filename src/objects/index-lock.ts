@@ -2,13 +2,13 @@ import { closeSync, existsSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { tryLock, unlock } from "fs-native-extensions";
+import { backoffMs } from "../core/backoff.ts";
 
 /** New writes join a turn for so long; it lasts until the last of them is done. A commit takes 1 to 10 ms. */
 const TURN_MS = 20;
 /** So long does a writer wait politely for those who want to be alone; then it writes if it can. One of them may wait for a process that stands still. */
 const PATIENCE_MS = 3_000;
-const FIRST_WAIT_MS = 1;
-const MOST_WAIT_MS = 20;
+const WAITS = { firstMs: 1, mostMs: 20 };
 
 export type IndexLock = ReturnType<typeof createIndexLock>;
 
@@ -51,10 +51,10 @@ export function createIndexLock(folder: string) {
   async function takeTurn(): Promise<void> {
     if (held) await new Promise<void>((resolve) => (onEmpty = resolve));
     const impatientAt = performance.now() + PATIENCE_MS;
-    for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(2 * waitMs, MOST_WAIT_MS)) {
+    for (let tries = 1; ; tries += 1) {
       if (closed) throw new Error("the store is closed");
       if (performance.now() < impatientAt ? tryPolitely() : tryLock(own.data, { shared: true })) break;
-      await pause(waitMs);
+      await pause(backoffMs(tries, WAITS));
     }
     held = true;
     turnBeganAt = performance.now();
@@ -107,9 +107,9 @@ async function exclusively<T>(folder: string, withinMs: number, work: () => Prom
 }
 
 async function lockBefore(deadline: number, fd: number): Promise<boolean> {
-  for (let waitMs = FIRST_WAIT_MS; !tryLock(fd); waitMs = Math.min(2 * waitMs, MOST_WAIT_MS)) {
+  for (let tries = 1; !tryLock(fd); tries += 1) {
     if (performance.now() >= deadline) return false;
-    await pause(waitMs);
+    await pause(backoffMs(tries, WAITS));
   }
   return true;
 }

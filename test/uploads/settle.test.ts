@@ -32,6 +32,15 @@ function workerWith(change: Partial<Parameters<typeof createSettle>[0]>, name = 
   });
 }
 
+/** What another left is taken over once it has not been touched for a millisecond: often at once, not always. */
+async function takeOver(): Promise<number> {
+  const next = workerWith({}, "next");
+  for (;;) {
+    const count = await next.runOnce(1);
+    if (count > 0) return count;
+  }
+}
+
 describe("an upload whose own trouble keeps it from being settled", () => {
   test("becomes a dead letter after three attempts, alone, and its bytes are kept", async () => {
     const good = await put("good.txt", "good");
@@ -97,7 +106,7 @@ describe("a batch that breaks off", () => {
     const ids = [await put("a.txt", "a"), await put("large.bin", large)];
     await expect(workerWith(change()).runOnce(1)).rejects.toThrow();
     expect(await world.sql("select upload_id from settle_attempts")).toEqual([]);
-    await workerWith({}, "next").runOnce(1);
+    expect(await takeOver()).toBe(2);
     expect(await world.ledger()).toBe(2);
     expect(await Promise.all(ids.map(async (id) => (await statusOf(id)).status))).toEqual(["stored", "stored"]);
     expect(await world.redis.xlen(world.stream)).toBe(0);
@@ -117,7 +126,7 @@ describe("a batch that breaks off", () => {
     });
     await expect(dying.runOnce(1)).rejects.toThrow("crash before ack");
     expect((await world.redis.xpending(world.stream, UPLOADS_GROUP))[0]).toBe(1);
-    expect(await workerWith({}, "next").runOnce(1)).toBe(1);
+    expect(await takeOver()).toBe(1);
     expect(await world.ledger()).toBe(1);
     expect(await world.redis.xlen(world.stream)).toBe(0);
   });
