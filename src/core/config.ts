@@ -1,4 +1,4 @@
-import { resolve } from "node:path";
+import { isAbsolute, relative, sep } from "node:path";
 import { z } from "zod";
 import { parseFailpoints } from "./failpoints.ts";
 
@@ -113,13 +113,19 @@ function contradictions(config: Config): string[] {
   if ((config.STORAGE_MODE === "s3" || config.INBOX === "s3") && !config.S3_BUCKET) {
     faults.push("S3_BUCKET: is needed by STORAGE_MODE=s3 and INBOX=s3");
   }
-  if (config.INBOX === "disk" && config.STORAGE_MODE === "local" && resolve(config.INBOX_DIR) === resolve(config.STORAGE_DIR)) {
-    faults.push("INBOX_DIR, STORAGE_DIR: each needs a folder of its own");
+  if (config.INBOX === "disk" && config.STORAGE_MODE === "local" && (holds(config.INBOX_DIR, config.STORAGE_DIR) || holds(config.STORAGE_DIR, config.INBOX_DIR))) {
+    faults.push("INBOX_DIR, STORAGE_DIR: each needs a folder of its own, and neither may lie in the other");
   }
   if (Boolean(config.S3_ACCESS_KEY_ID) !== Boolean(config.S3_SECRET_ACCESS_KEY)) {
     faults.push("S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY: set both or neither");
   }
   return faults;
+}
+
+/** Is `inner` that folder, or in it? */
+function holds(outer: string, inner: string): boolean {
+  const way = relative(outer, inner);
+  return !isAbsolute(way) && way.split(sep)[0] !== "..";
 }
 
 function readFailpoints(text: string, context: z.RefinementCtx) {

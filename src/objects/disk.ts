@@ -4,11 +4,12 @@ import { dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { Unavailable, type Dependency } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
+import type { ObjectRecord, SmallRecord } from "./index-record.ts";
 import { FILE_BUFFER_BYTES, openLargeFiles } from "./large.ts";
 import {
   checkKey, clip, Damaged, type AdoptsObjects, type KnowsItsDisk, type ListsKeys, type ObjectBody, type ObjectStore, type PutOptions, type Sweeps,
 } from "./object-store.ts";
-import { openRecords, Unanswered, type ObjectRecord } from "./records.ts";
+import { openRecords, Unanswered } from "./records.ts";
 import { createSpace } from "./space.ts";
 import { createTrouble } from "./trouble.ts";
 
@@ -113,12 +114,21 @@ export async function openDiskStore(settings: DiskSettings): Promise<DiskStore> 
     await large.remove(await disk(records.remove(keys)));
   }
 
-  async function removeIf(key: string, isMeant: (bytes: Uint8Array) => boolean) {
+  function removeIf(key: string, isMeant: (bytes: Uint8Array) => boolean) {
+    return exchangeIf(key, isMeant, undefined);
+  }
+
+  async function replaceIf(key: string, isMeant: (bytes: Uint8Array) => boolean, bytes: Uint8Array) {
+    await disk(() => space.take(bytes.length + INDEX_BYTES, records.spareBytes));
+    return exchangeIf(key, isMeant, { bytes, sizeBytes: bytes.length, modifiedAt: new Date() });
+  }
+
+  async function exchangeIf(key: string, isMeant: (bytes: Uint8Array) => boolean, next: SmallRecord | undefined) {
     checkKey(key);
     const record = await disk(async () => records.get(key));
     const bytes = record && ("bytes" in record ? record.bytes : await readWhole(key).catch(asNothing));
     if (!bytes || !isMeant(bytes)) return false;
-    const files = await disk(records.removeExact(key, record));
+    const files = await disk(records.exchange(key, record, next));
     if (files) await large.remove(files);
     return files !== undefined;
   }
@@ -202,7 +212,7 @@ export async function openDiskStore(settings: DiskSettings): Promise<DiskStore> 
 
   const store = {
     kind: "disk" as const, smallObjectBytes,
-    put, putMemoryBytes, head, read, readWhole, remove, removeIf, list, listKeys, ping, close, adopt, sweep, room, usage,
+    put, putMemoryBytes, head, read, readWhole, remove, removeIf, replaceIf, list, listKeys, ping, close, adopt, sweep, room, usage,
   };
   filesOf.set(store, pathOf);
   return store;

@@ -9,6 +9,11 @@ import { Damaged } from "./object-store.ts";
 import type { Space } from "./space.ts";
 import type { Trouble } from "./trouble.ts";
 
+/** Two hexadecimal digits, for not too many files are to be in one folder; in it hash of the key and a UUID. */
+const FAN_OUT = /^[0-9a-f]{2}$/;
+export const FILE_NAME = /^[0-9a-f]{2}\/[0-9a-f]{64}-[0-9a-f-]{36}$/;
+export const FILE_NAME_BYTES = 104;
+
 const [openAsync, closeAsync, fdatasyncAsync, fstatAsync] = [promisify(openFile), promisify(close), promisify(fdatasync), promisify(fstat)];
 const [readAsync, writeAsync] = [promisify(readFile), promisify(write)];
 
@@ -156,13 +161,14 @@ export function openLargeFiles(folder: string, { space, trouble }: { space: Spac
     await Promise.allSettled(files.map((file) => rm(join(folder, file), { force: true })));
   }
 
-  /** All files not written to since `olderThanMs`, in portions of one folder. */
+  /** All files not written to since `olderThanMs`, in portions of one folder. What else lies there is not ours. */
   async function* untouched(olderThanMs: number): AsyncGenerator<string[]> {
     const before = Date.now() - olderThanMs;
-    for (const fanOut of await readdir(folder)) {
+    for (const fanOut of (await readdir(folder)).filter((name) => FAN_OUT.test(name))) {
       const files: string[] = [];
       for (const name of await readdir(join(folder, fanOut))) {
         const file = join(fanOut, name);
+        if (!FILE_NAME.test(file)) continue;
         const found = await stat(join(folder, file)).catch(() => undefined); // removed in this moment
         // ctime, as linking sets it: an adopted file keeps the mtime of its bytes
         if (found && Math.max(found.mtimeMs, found.ctimeMs) < before) files.push(file);

@@ -82,6 +82,12 @@ export interface ObjectStore {
    */
   removeIf(key: string, isMeant: (bytes: Uint8Array) => boolean): Promise<boolean>;
 
+  /**
+   * Puts these few bytes in the object's place if `isMeant` says so of those that are there, damaged ones being none.
+   * @returns whether it did; false also where there is no such object
+   */
+  replaceIf(key: string, isMeant: (bytes: Uint8Array) => boolean, bytes: Uint8Array): Promise<boolean>;
+
   /** Objects whose key begins with `prefix`, in byte order of the key, at most `limit`, after the key `after`. */
   list(prefix: string, options: { after?: string; limit: number }): Promise<ObjectInfo[]>;
 

@@ -3,9 +3,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { open } from "lmdb";
 import { createIndexLock, NotAlone } from "./index-lock.ts";
-
-/** What a disk store knows of one object: its bytes, when small, or the name of its file. */
-export type ObjectRecord = { sizeBytes: number; modifiedAt: Date } & ({ bytes: Uint8Array } | { file: string });
+import { decode, encode, fileIn, infoIn, type ObjectRecord, type SmallRecord } from "./index-record.ts";
 
 /** How long the start of a process waits for others to let go of the index, and its end: that may go without. */
 const OPEN_WITHIN_MS = 30_000;
@@ -124,14 +122,20 @@ export async function openRecords(folder: string, { answerWithinMs }: { answerWi
     return answered(() => db.transaction(() => keys.flatMap((key) => removeOne(idOf(OBJECT, key)))));
   }
 
-  /** Removes the record if it still is the one that was read. @returns the files it had; undefined: it is another, or gone */
-  function removeExact(key: string, record: ObjectRecord): Promise<string[] | undefined> {
-    const [id, read] = [idOf(OBJECT, key), encode(record)];
+  /**
+   * Removes the record if it still is the one that was read, or puts a small object in its place.
+   * @returns the files it had; undefined: it is another, or gone
+   */
+  function exchange(key: string, record: ObjectRecord, next?: SmallRecord): Promise<string[] | undefined> {
+    const [id, read, value] = [idOf(OBJECT, key), encode(record), next && encode(next)];
     return answered(() =>
       db.transaction(() => {
-        const value = db.getBinaryFast(id);
+        const found = db.getBinaryFast(id);
         // Read again in the same way: what is damaged in it is left out of both.
-        return value && read.equals(encode(decode(asBuffer(value)))) ? removeOne(id) : undefined;
+        if (!found || !read.equals(encode(decode(asBuffer(found))))) return undefined;
+        const files = removeOne(id);
+        if (value) void db.put(id, value);
+        return files;
       }),
     );
   }
@@ -229,7 +233,7 @@ export async function openRecords(folder: string, { answerWithinMs }: { answerWi
     if (unanswered > 0) throw new Error("an earlier write is still not answered");
   }
 
-  return { get, hasFile, create, replace, remove, removeExact, list, listKeys, spareBytes, usage, ping, close, assertUsable };
+  return { get, hasFile, create, replace, remove, exchange, list, listKeys, spareBytes, usage, ping, close, assertUsable };
 }
 
 function unlessNotAlone(error: unknown): void {
@@ -238,48 +242,6 @@ function unlessNotAlone(error: unknown): void {
 
 /** The write may still be carried out. */
 export class Unanswered extends Error {}
-
-// A record is: kind (1 byte: BYTES or FILE), modifiedAt (float64, ms since 1970), then the bytes, or size (float64) and file.
-const BYTES = 1;
-const MODIFIED_AT = 1;
-const BYTES_AT = 9;
-const SIZE_AT = 9;
-const FILE_AT = 17;
-const FILE_NAME = /^[0-9a-f]{2}\/[0-9a-f]{64}-[0-9a-f-]{36}$/; // as large.ts makes them
-const FILE_NAME_BYTES = 104;
-
-function encode(record: ObjectRecord): Buffer {
-  const small = "bytes" in record;
-  const content = small ? record.bytes : Buffer.from(record.file);
-  const start = small ? BYTES_AT : FILE_AT;
-  const value = Buffer.allocUnsafe(start + content.length);
-  value[0] = small ? BYTES : FILE;
-  value.writeDoubleLE(record.modifiedAt.getTime(), MODIFIED_AT);
-  if (!small) value.writeDoubleLE(record.sizeBytes, SIZE_AT);
-  value.set(content, start);
-  return value;
-}
-
-function decode(value: Buffer): ObjectRecord {
-  const file = fileIn(value);
-  return { ...infoIn(value), ...(file === undefined ? { bytes: value.subarray(BYTES_AT) } : { file }) };
-}
-
-/** Whatever is in a damaged record, this answers: its object then has another size or other bytes than it should. */
-function infoIn(value: Buffer): { sizeBytes: number; modifiedAt: Date } {
-  if (value.length < BYTES_AT) return { sizeBytes: 0, modifiedAt: new Date(0) };
-  const sizeBytes = isFile(value) ? value.readDoubleLE(SIZE_AT) : value.length - BYTES_AT;
-  return { sizeBytes, modifiedAt: new Date(value.readDoubleLE(MODIFIED_AT)) };
-}
-
-function fileIn(value: Buffer): string | undefined {
-  return isFile(value) ? value.toString("utf8", FILE_AT, value.length) : undefined;
-}
-
-/** A record whose kind alone is damaged is none of a file: read as one, it would name a file that there cannot be. */
-function isFile(value: Buffer): boolean {
-  return value[0] === FILE && value.length === FILE_AT + FILE_NAME_BYTES && FILE_NAME.test(value.toString("latin1", FILE_AT, value.length));
-}
 
 /** LMDB's copies are Buffers or plain Uint8Arrays, by their size. */
 function asBuffer(value: Uint8Array): Buffer {

@@ -23,7 +23,8 @@ const PUT_ID = "put-id";
 /** Of all uploads of a store together: each part is in memory until it is answered, and a source waits for two of its own. */
 const MOST_PARTS_UNDER_WAY = 8;
 
-type Conditional = { ifAbsent: boolean };
+/** `ifMatch`: only in the place of the object with that tag. */
+type Conditional = { ifAbsent?: boolean; ifMatch?: string };
 
 /** The least part size for objects of this size: R2 wants all parts but the last equal, so they cannot grow on the way. */
 export function partSizeFor(largestObjectBytes: number): number {
@@ -36,28 +37,28 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
   const inTurn = createTurns(MOST_PARTS_UNDER_WAY);
 
   /** One request when it fits into a part, else as many as it has parts; all of them from memory, so each can be retried. */
-  async function upload(key: string, body: ObjectBody, { ifAbsent }: Conditional) {
-    if (body instanceof Uint8Array && body.length <= partSizeBytes) return putAtOnce(key, body, { ifAbsent });
+  async function upload(key: string, body: ObjectBody, condition: Conditional) {
+    if (body instanceof Uint8Array && body.length <= partSizeBytes) return putAtOnce(key, body, condition);
     const parts = partsOf(body, partSizeBytes);
     try {
       const { firstBytes, all } = await peek(parts);
-      if (firstBytes === partSizeBytes) return await putInParts(key, all, { ifAbsent });
-      return await putAtOnce(key, (await all.next()).value ?? new Uint8Array(0), { ifAbsent });
+      if (firstBytes === partSizeBytes) return await putInParts(key, all, condition);
+      return await putAtOnce(key, (await all.next()).value ?? new Uint8Array(0), condition);
     } finally {
       await parts.return(undefined);
     }
   }
 
-  async function putAtOnce(key: string, bytes: Uint8Array, { ifAbsent }: Conditional) {
+  async function putAtOnce(key: string, bytes: Uint8Array, condition: Conditional) {
     const putId = randomUUID();
     const input = { Bucket: bucket, Key: key, Body: bytes, Metadata: { [PUT_ID]: putId } };
     const stored = await conditionally(key, putId, () =>
-      answer((client, options) => client.send(new PutObjectCommand({ ...input, ...absent(ifAbsent) }), options)),
+      answer((client, options) => client.send(new PutObjectCommand({ ...input, ...headersOf(condition) }), options)),
     );
     return { stored, sizeBytes: bytes.length };
   }
 
-  async function putInParts(key: string, body: AsyncIterable<Uint8Array>, { ifAbsent }: Conditional) {
+  async function putInParts(key: string, body: AsyncIterable<Uint8Array>, condition: Conditional) {
     const putId = randomUUID();
     const target = { Bucket: bucket, Key: key };
     const { UploadId } = await s3(() =>
@@ -68,11 +69,11 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
       const { parts, sizeBytes } = await sendParts(upload, body);
       await failpoint("file-written");
       // Ceph (seen: 18.2) ignores If-None-Match here, so it is asked before; between the two another writer can win.
-      if (ifAbsent && (await exists(key))) {
+      if (condition.ifAbsent && (await exists(key))) {
         await abandon(upload);
         return { stored: false, sizeBytes };
       }
-      const input = { ...upload, MultipartUpload: { Parts: parts }, ...absent(ifAbsent) };
+      const input = { ...upload, MultipartUpload: { Parts: parts }, ...headersOf(condition) };
       const stored = await conditionally(key, putId, () =>
         answer((client, options) => client.send(new CompleteMultipartUploadCommand(input), options)),
       );
@@ -111,7 +112,7 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
     return { parts, sizeBytes };
   }
 
-  /** False: there is an object already, and not from this put. */
+  /** False: there is an object already, and not from this put; or not the one whose place it was to take. */
   async function conditionally(key: string, putId: string, send: () => Promise<unknown>): Promise<boolean> {
     return s3(async () => {
       for (let attempt = 1; ; attempt += 1) {
@@ -122,7 +123,7 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
           const status = statusOf(error);
           const mayBeDone = wasRetried(error) || attempt > 1;
           if ((status === STATUS.EXISTS || status === STATUS.NOT_FOUND) && mayBeDone && (await isFrom(key, putId))) return true;
-          if (status === STATUS.EXISTS) return false;
+          if (status === STATUS.EXISTS || (error as Error).name === "NoSuchKey") return false;
           if (status !== STATUS.CONFLICT || attempt === MOST_CONFLICTS) throw error;
           await wait(2 ** attempt * 5 * (1 + Math.random())); // another conditional put of the key is just being decided
         }
@@ -160,8 +161,8 @@ export function createUploads({ bucket, partSizeBytes, requests }: { bucket: str
 
 type MultipartUpload = { Bucket: string; Key: string; UploadId: string | undefined };
 
-function absent(ifAbsent: boolean): { IfNoneMatch?: string } {
-  return ifAbsent ? { IfNoneMatch: "*" } : {};
+function headersOf({ ifAbsent, ifMatch }: Conditional): { IfNoneMatch?: string; IfMatch?: string } {
+  return { ...(ifAbsent && { IfNoneMatch: "*" }), ...(ifMatch !== undefined && { IfMatch: ifMatch }) };
 }
 
 /**

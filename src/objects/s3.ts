@@ -127,9 +127,9 @@ export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
     const name = nameOf(key);
     return s3(async () => {
       try {
-        const found = await get(name);
-        if (!isMeant(Buffer.concat((await streamOf(name, found).toArray()) as Uint8Array[]))) return false;
-        await removeUnchanged(name, found.etag);
+        const etag = await tagIf(name, isMeant);
+        if (etag === undefined) return false;
+        await removeUnchanged(name, etag);
         return true;
       } catch (error) {
         if ((error as Error).name === "NoSuchKey" || statusOf(error) === STATUS.CHANGED) return false;
@@ -138,7 +138,27 @@ export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
     });
   }
 
-  async function removeUnchanged(name: string, etag: string | undefined) {
+  async function replaceIf(key: string, isMeant: (bytes: Uint8Array) => boolean, bytes: Uint8Array): Promise<boolean> {
+    const name = nameOf(key);
+    const etag = await s3(() => tagIf(name, isMeant));
+    if (etag === undefined) return false;
+    // Ceph (seen: 18.2) compares the header as it is with its own tag, which has no quotes.
+    for (const ifMatch of [etag, etag.replaceAll('"', "")]) if ((await uploads.upload(name, bytes, { ifMatch })).stored) return true;
+    return false;
+  }
+
+  /** What tells this object from the next one under its name; undefined: it is not the one that is meant, or there is none. */
+  async function tagIf(name: string, isMeant: (bytes: Uint8Array) => boolean): Promise<string | undefined> {
+    try {
+      const found = await get(name);
+      return isMeant(Buffer.concat((await streamOf(name, found).toArray()) as Uint8Array[])) ? found.etag : undefined;
+    } catch (error) {
+      if ((error as Error).name === "NoSuchKey") return undefined;
+      throw error;
+    }
+  }
+
+  async function removeUnchanged(name: string, etag: string) {
     const input = { Bucket: bucket, Key: name };
     try {
       await answer((client, options) => client.send(new DeleteObjectCommand({ ...input, IfMatch: etag }), options));
@@ -188,7 +208,7 @@ export function openS3Store(settings: S3Settings): ObjectStore & Sweeps {
     return prefix + key;
   }
 
-  return { kind: "s3", put, putMemoryBytes: uploads.memoryBytes, head, read, readWhole, remove, removeIf, list, ping, close, sweep };
+  return { kind: "s3", put, putMemoryBytes: uploads.memoryBytes, head, read, readWhole, remove, removeIf, replaceIf, list, ping, close, sweep };
 }
 
 /** XML 1.0 cannot carry these, and turns a carriage return into a line feed: such keys are removed one by one. */

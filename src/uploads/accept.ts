@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
-import { Failure, Unavailable, type Dependency } from "../core/errors.ts";
+import { Failure, Unavailable } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { derivedId, newId } from "../core/ids.ts";
 import { within } from "../core/within.ts";
@@ -90,8 +90,8 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
       return receiptOf({ upload_id: id, filename: stored.name, size_bytes: stored.sizeBytes, sha256: stored.sha256 }, stored.streamId);
     }
     if (dead) tally.doubt(upload.received.sizeBytes); // what is healed was counted when it was first acknowledged, and may name this process
-    // With the database gone in the middle of it: as if nobody had known of the dead letter, which stays for a later retry.
-    const healed = dead && (await deadLetters.heal(describe(upload, id), upload.received).catch(orWhenUnavailable(undefined, "postgres")));
+    // With the database gone in the middle of it nobody knows whether these bytes are named already: the client has to ask again.
+    const healed = dead && (await deadLetters.heal(describe(upload, id), upload.received));
     if (healed) return receiptOf(healed, await enqueueOnce(healed, true));
     const { outcome, manifest } = await commit(upload, id);
     if (outcome === "found") {
@@ -147,9 +147,9 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
   return { accept };
 }
 
-function orWhenUnavailable<T>(otherwise: T, of?: Dependency): (error: unknown) => T {
+function orWhenUnavailable<T>(otherwise: T): (error: unknown) => T {
   return (error) => {
-    if (error instanceof Unavailable && (of === undefined || error.dependency === of)) return otherwise;
+    if (error instanceof Unavailable) return otherwise;
     throw error;
   };
 }

@@ -138,7 +138,7 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
    * The sender handed the same bytes in again, under the same Idempotency-Key, and the first ones are damaged or lost: the
    * good ones take their place. What else was said of the upload stays, its time of acceptance above all: the inbox's word,
    * else the letter's where it is of these very bytes, else what is said now.
-   * @returns the manifest that stands now, to be queued; undefined when there is no such letter (any more)
+   * @returns the manifest that stands now, to be queued; undefined when there is no such letter (any more), or another manifest
    * @throws Failure IDEMPOTENCY_KEY_REUSED when the first bytes were others; Unavailable: then the bytes may have been taken
    */
   async function heal(again: Omit<Manifest, "blob_key">, received: Received): Promise<Manifest | undefined> {
@@ -149,7 +149,8 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
       const first = (await inbox.find(id))?.manifest;
       if (first && !HEALED_BY_BYTES.has(letter.code)) return undefined;
       if (first && first.sha256 !== again.sha256) throw new Failure("IDEMPOTENCY_KEY_REUSED");
-      const manifest = await inbox.replace(first ?? described(letter, again) ?? again, received);
+      const manifest = await inbox.replace(first ?? described(letter, again) ?? again, received, first);
+      if (!manifest) return undefined;
       await failpoint("bytes-replaced");
       await queries.deleteDeadLetters(tx, [id]);
       return { manifest, oldBlobKey: first?.blob_key ?? null };

@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { readManifest, type Manifest } from "./messages.ts";
 
 /** What the inbox keeps under an upload's id. */
@@ -7,30 +8,40 @@ export interface InboxRecord {
   bytes: Uint8Array | undefined;
 }
 
-const LENGTH_BYTES = 4;
+const SUM_AT = 4;
+const MANIFEST_AT = 8;
 
-/** Layout: length of the manifest (4 bytes, big-endian), the manifest (JSON), the bytes of a small upload. */
+/**
+ * Layout: length of the manifest (4 bytes, big-endian), its CRC-32 (4 bytes), the manifest (JSON), the bytes of a small upload.
+ * A manifest with one wrong bit would be a good one of another upload or another owner. The bytes have their SHA-256 in it.
+ */
 export function encodeRecord(manifest: Manifest, bytes: Uint8Array | undefined): Buffer {
   const text = JSON.stringify(manifest);
   const textBytes = Buffer.byteLength(text);
-  const record = Buffer.allocUnsafe(LENGTH_BYTES + textBytes + (bytes?.length ?? 0));
+  const record = Buffer.allocUnsafe(MANIFEST_AT + textBytes + (bytes?.length ?? 0));
   record.writeUInt32BE(textBytes);
-  record.write(text, LENGTH_BYTES);
-  if (bytes) record.set(bytes, LENGTH_BYTES + textBytes);
+  record.write(text, MANIFEST_AT);
+  record.writeUInt32BE(crc32(record.subarray(MANIFEST_AT, MANIFEST_AT + textBytes)), SUM_AT);
+  if (bytes) record.set(bytes, MANIFEST_AT + textBytes);
   return record;
 }
 
 /** The manifest alone, from a record's first bytes; undefined: it is longer than those, or damaged. */
 export function readManifestOf(head: Uint8Array): Manifest | undefined {
-  const buffer = Buffer.from(head.buffer, head.byteOffset, head.byteLength);
-  const end = LENGTH_BYTES + (buffer.length < LENGTH_BYTES ? 0 : buffer.readUInt32BE());
-  return end > buffer.length ? undefined : readManifest(buffer.toString("utf8", LENGTH_BYTES, end));
+  return read(head)?.manifest;
 }
 
 /** Undefined: the manifest is damaged. One record that cannot be read must not stop those who read many. */
 export function readRecord(record: Uint8Array): InboxRecord | undefined {
+  const { manifest, rest } = read(record) ?? {};
+  return manifest && { manifest, bytes: manifest.blob_key === null ? rest : undefined };
+}
+
+function read(record: Uint8Array) {
   const buffer = Buffer.from(record.buffer, record.byteOffset, record.byteLength);
-  const end = LENGTH_BYTES + (buffer.length < LENGTH_BYTES ? 0 : buffer.readUInt32BE());
-  const manifest = readManifest(buffer.toString("utf8", LENGTH_BYTES, end));
-  return manifest && { manifest, bytes: manifest.blob_key === null ? buffer.subarray(end) : undefined };
+  if (buffer.length < MANIFEST_AT) return undefined;
+  const end = MANIFEST_AT + buffer.readUInt32BE();
+  const text = buffer.subarray(MANIFEST_AT, end);
+  if (end > buffer.length || crc32(text) !== buffer.readUInt32BE(SUM_AT)) return undefined;
+  return { manifest: readManifest(text.toString()), rest: buffer.subarray(end) };
 }

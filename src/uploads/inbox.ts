@@ -108,11 +108,11 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
       assertUnswept(received);
       const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
       if (stored) return { outcome: "created", manifest: wanted };
-      const record = await store.readWhole(MANIFESTS + manifest.upload_id);
-      // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already.
-      if (!record) continue;
-      const existing = readRecord(record);
-      return existing ? { outcome: "found", manifest: existing.manifest } : { outcome: "replaced", manifest: await replace(manifest, received) };
+      const existing = await readManifestAt(MANIFESTS + manifest.upload_id);
+      if (existing === "unreadable" && (await replaceUnless(() => true, wanted, received))) return { outcome: "replaced", manifest: wanted };
+      if (typeof existing === "object") return { outcome: "found", manifest: existing };
+      // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already. Or another
+      // one took the place of what could not be read.
     }
     throw new Unavailable("inbox", { cause: new Error("the store says that there is a manifest, and has none, again and again") });
   }
@@ -123,15 +123,27 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
   }
 
   /**
-   * Puts good bytes in the place of damaged or missing ones, whatever stands under the id. What the old manifest named as
-   * its blob is the caller's to discard.
+   * Puts good bytes in the place of damaged or missing ones. What the old manifest named as its blob is the caller's to discard.
+   * @param first  the manifest whose place it is; undefined: there was none that could be read
+   * @returns undefined: another one stands there meanwhile, and stays
    * @throws Unavailable; then it is not known which manifest stands. Failure UNAVAILABLE as commit
    */
-  async function replace(manifest: Omit<Manifest, "blob_key">, received: Received): Promise<Manifest> {
+  async function replace(manifest: Omit<Manifest, "blob_key">, received: Received, first: Manifest | undefined): Promise<Manifest | undefined> {
     assertUnswept(received);
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
-    await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes));
-    return wanted;
+    const isAnother = (there: Manifest) => !first || !isSame(first, there);
+    if (await replaceUnless(isAnother, wanted, received)) return wanted;
+    const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
+    return stored ? wanted : undefined;
+  }
+
+  /** @returns whether it took the place of what was there: false also where there was nothing */
+  function replaceUnless(stays: (there: Manifest) => boolean, wanted: Manifest, received: Received): Promise<boolean> {
+    const isMeant = (record: Uint8Array) => {
+      const there = readRecord(record)?.manifest;
+      return !there || !stays(there);
+    };
+    return store.replaceIf(MANIFESTS + wanted.upload_id, isMeant, encodeRecord(wanted, received.bytes));
   }
 
   /** Undefined: there is none, or none that can be read (a damaged record, which becomes a dead letter). */
@@ -226,5 +238,9 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
 
 /** A manifest that cannot be read is nobody's promise any more. */
 function isOf(settled: Settled, manifest: Manifest | undefined): boolean {
-  return !manifest || (manifest.sha256 === settled.sha256 && manifest.blob_key === settled.blob_key && manifest.event_time === settled.event_time);
+  return !manifest || isSame(settled, manifest);
+}
+
+function isSame(one: Settled, other: Settled): boolean {
+  return one.sha256 === other.sha256 && one.blob_key === other.blob_key && one.event_time === other.event_time;
 }

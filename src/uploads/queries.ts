@@ -144,7 +144,7 @@ export async function insertDeadLetter(db: Db, { uploadId, code, reason }: Troub
      select $1, $2, $3, $4, $5, attempts, $6, $7, $8, first_failed_at from tried
      where not exists (select from discarded_uploads where upload_id = $1 and event_time = $9)
      on conflict (upload_id) do update
-       set attempts = excluded.attempts, code = excluded.code, reason = excluded.reason, failed_at = now(),
+       set attempts = excluded.attempts, stream_id = excluded.stream_id, code = excluded.code, reason = excluded.reason, failed_at = now(),
            owner_id = coalesce(excluded.owner_id, dead_letters.owner_id), file_name = coalesce(excluded.file_name, dead_letters.file_name),
            size_bytes = coalesce(excluded.size_bytes, dead_letters.size_bytes), message = coalesce(excluded.message, dead_letters.message)`,
     [uploadId, manifest?.owner_id, manifest && plain(manifest.filename), manifest?.size_bytes, streamId, code, reason,

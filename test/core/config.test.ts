@@ -42,6 +42,8 @@ describe("settings", () => {
     ["S3 without a bucket", { STORAGE_MODE: "s3" }, "S3_BUCKET"],
     ["an inbox on S3 without a bucket", { INBOX: "s3" }, "S3_BUCKET"],
     ["one folder for inbox and storage", { INBOX_DIR: "data/a", STORAGE_DIR: "./data/b/../a/" }, "INBOX_DIR, STORAGE_DIR"],
+    ["the storage in the inbox", { INBOX_DIR: "data", STORAGE_DIR: "data/files" }, "INBOX_DIR, STORAGE_DIR"],
+    ["the inbox in the storage", { INBOX_DIR: "./data/..names/inbox", STORAGE_DIR: "data/..names" }, "INBOX_DIR, STORAGE_DIR"],
     ["half of a pair of keys", { S3_ACCESS_KEY_ID: "x" }, "S3_SECRET_ACCESS_KEY"],
   ])("refuse %s", (_what, env, name) => {
     expect(() => parseConfig(env)).toThrow(name);

@@ -228,6 +228,45 @@ export function describeObjectStore(kind: Kind): void {
       });
     });
 
+    describe("puts bytes in the place of an object only if it is the one that is meant", () => {
+      const isMeant = (bytes: Uint8Array) => bytes[0] === "m".charCodeAt(0);
+      const next = Buffer.from("next");
+
+      test.each([["small", Buffer.from("meant"), Buffer.from("other")], ["large", Buffer.alloc(large, "m"), Buffer.alloc(large, "o")]])("a %s one, and no other, and none that is not there", async (_size, meant, other) => {
+        const key = randomUUID();
+        expect(await store.replaceIf(key, () => true, next)).toBe(false);
+        expect(await store.head(key)).toBeUndefined();
+        await store.put(key, other);
+        expect(await store.replaceIf(key, isMeant, next)).toBe(false);
+        await expectObject(key, other);
+        await store.put(key, meant);
+        expect(await store.replaceIf(key, isMeant, next)).toBe(true);
+        await expectObject(key, next);
+        expect(await under.leftovers()).toEqual([]);
+      });
+
+      test("one of ten at once", async () => {
+        const key = randomUUID();
+        await store.put(key, Buffer.from("meant"));
+        const done = await Promise.all(Array.from({ length: 10 }, (_, i) => store.replaceIf(key, isMeant, Buffer.from(`next ${i}`))));
+        expect(done.filter(Boolean)).toHaveLength(1);
+        await expectObject(key, Buffer.from(`next ${done.indexOf(true)}`));
+      });
+
+      test("also when another takes its place, or it goes, at the last moment", async () => {
+        for (let turns = 0; turns < 30; turns++) {
+          const key = randomUUID();
+          await store.put(key, Buffer.from("meant"));
+          const goes = turns % 2 === 0;
+          const changed = goes ? store.remove([key]) : store.put(key, Buffer.from("other"));
+          for (let turn = 0; turn < turns; turn++) await new Promise(setImmediate); // so far on its way
+          await store.replaceIf(key, isMeant, next);
+          await changed;
+          expect((await store.readWhole(key))?.toString()).toBe(goes ? undefined : "other");
+        }
+      });
+    });
+
     describe("keeps nothing of a body that breaks off", () => {
       test.each([0, 1, large, 4 * large])("after %i bytes", async (sizeBytes) => {
         const [absent, present] = [randomUUID(), randomUUID()];
@@ -274,7 +313,7 @@ export function describeObjectStore(kind: Kind): void {
       await other.store.close();
       await other.store.close();
       for (const late of [() => other.store.put("k", Buffer.from("v")), () => other.store.put("k", inPieces(randomBytes(large), 999)),
-        () => other.store.head("k"), () => other.store.read("k"), () => other.store.readWhole("k"), () => other.store.remove(["k"]), () => other.store.removeIf("k", () => true),
+        () => other.store.head("k"), () => other.store.read("k"), () => other.store.readWhole("k"), () => other.store.remove(["k"]), () => other.store.removeIf("k", () => true), () => other.store.replaceIf("k", () => true, Buffer.from("v")),
         () => other.store.list("", { limit: 1 }), () => other.store.ping()]) {
         await expect(late()).rejects.toBeInstanceOf(Unavailable);
       }

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readdir, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -73,7 +73,7 @@ describe("sweeping", () => {
     const store = await openIn(folder);
     await store.put("old", randomBytes(SMALL + 1));
     await mkdir(join(folder, "files/ff"), { recursive: true });
-    await writeFile(join(folder, "files/ff/left-by-a-killed-process"), "x");
+    await writeFile(join(folder, "files/ff", `${"f".repeat(64)}-${randomUUID()}`), "left by a killed process");
     expect(await store.sweep(DAY_MS)).toBe(0);
     for (const name of await filesIn(folder)) await utimes(join(folder, "files", name), 0, 0);
     expect(await store.sweep(DAY_MS)).toBe(0); // ctime cannot be set: written or linked today
@@ -81,6 +81,18 @@ describe("sweeping", () => {
     expect(await store.readWhole("old")).toHaveLength(SMALL + 1);
     await store.remove(["old"]);
     expect(await filesIn(folder)).toEqual([]);
+  });
+
+  test("leaves alone what no store put there: another store's index, a person's file", async () => {
+    const store = await openIn(folder);
+    const inner = await openIn(join(folder, "files"));
+    await inner.put("object", randomBytes(SMALL + 1));
+    await writeFile(join(folder, "files/note"), "x");
+    await mkdir(join(folder, "files/ff"), { recursive: true });
+    await writeFile(join(folder, "files/ff/note"), "x");
+    const before = await filesIn(folder);
+    expect(await store.sweep(-1)).toBe(0);
+    expect(await filesIn(folder)).toEqual(before);
   });
 });
 

@@ -52,7 +52,7 @@ async function expectUnavailable(store: ObjectStore): Promise<void> {
   const calls = [
     () => store.put("k", Buffer.from("v")), () => store.put("k", inPieces(randomBytes(6 * MIB), MIB), { ifAbsent: true }),
     () => store.head("k"), () => store.read("k"), () => store.read("k", { start: 1 }), () => store.readWhole("k"),
-    () => store.remove(["k"]), () => store.remove(["k", "l"]), () => store.removeIf("k", () => true), () => store.list("", { limit: 1 }), () => store.ping(),
+    () => store.remove(["k"]), () => store.remove(["k", "l"]), () => store.removeIf("k", () => true), () => store.replaceIf("k", () => true, Buffer.from("v")), () => store.list("", { limit: 1 }), () => store.ping(),
   ];
   const startedAt = Date.now();
   const errors = await Promise.all(calls.map((call) => call().then(() => "no error", (error: unknown) => error)));

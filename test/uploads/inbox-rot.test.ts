@@ -86,11 +86,52 @@ test("a record of the inbox that cannot be read is a dead letter, alone, and the
   expect(await store.head("blobs/whose")).toBeDefined(); // a manifest that cannot be read may name it
 });
 
+test.each<[string, string]>([["its id", "upload_id"], ["its owner", "owner_id"], ["the time it came", "event_time"]])(
+  "a record of which one digit of %s is another is a dead letter under the upload's own id, and nobody else's row", async (_what, field) => {
+    const { store } = world.context.inbox;
+    const { file_id: id } = await (await world.put("a.txt", Buffer.alloc(1_000, "a"))).json();
+    const record = Buffer.from((await store.readWhole(`manifests/${id}`))!);
+    const at = record.indexOf(/\d/.exec(record.toString("latin1", record.indexOf(`"${field}":`)))![0], record.indexOf(`"${field}":`));
+    record[at]! ^= 1; // a digit becomes its neighbour: still a manifest, of somebody else
+    await store.put(`manifests/${id}`, record);
+    await world.settleAll();
+    expect(await world.sql("select upload_id, code, attempts from dead_letters")).toEqual([{ upload_id: id, code: "INBOX_RECORD_DAMAGED", attempts: 3 }]);
+    expect(await world.sql("select id from files")).toEqual([]);
+    expect((await (await fetch(`${world.url}/api/dead-letters`)).json()).dead_letters).toMatchObject([{ id }]);
+  });
+
+test("of a record that cannot be read one sender takes the place: other bytes under the same key are refused", async () => {
+  const headers = { "Idempotency-Key": "k" };
+  const { file_id: id } = await (await world.put("first.txt", "first", headers)).json();
+  const { store } = world.context.inbox;
+  await store.put(`manifests/${id}`, Buffer.from("nothing that could be read"));
+  const { read, replaceIf } = store;
+  let second: Response | undefined;
+  store.replaceIf = async (...args) => { // the first has seen what is there, when another comes and goes
+    Object.assign(store, { read, replaceIf });
+    second = await world.put("second.txt", "second", headers);
+    return replaceIf(...args);
+  };
+  const first = await world.put("first.txt", "first", headers);
+  expect([first.status, second?.status]).toEqual([422, 202]);
+  await world.settleAll();
+  expect(await (await fetch(`${world.url}/api/files/${id}`)).text()).toBe("second");
+});
+
+test("a dead letter names the message by which it was given up last", async () => {
+  const id = await rottenUpload(1_000);
+  await world.settleAll();
+  const again = await world.redis.xadd(world.stream, "*", "key", id, "body", "{}");
+  await world.settleAll();
+  expect(await world.sql("select upload_id, stream_id, attempts from dead_letters")).toEqual([{ upload_id: id, stream_id: again, attempts: 3 }]);
+});
+
 test("a record of the inbox's index that names a file which is not there, or seems to, stops nobody", async () => {
   const headers = { "Idempotency-Key": "k" };
   const seems = (await (await world.put("seems.txt", "seems", headers)).json()).file_id;
   const names = (await (await world.put("names.txt", "names", { "Idempotency-Key": "l" })).json()).file_id;
   const good = (await (await world.put("good.txt", "good")).json()).file_id;
+  const resent = (await (await world.put("resent.txt", "resent", { "Idempotency-Key": "m" })).json()).file_id;
   const index = open<Buffer, Buffer>(join(world.config.INBOX_DIR, "index"), { noSubdir: false, encoding: "binary", keyEncoding: "binary" });
   const idOf = (id: string) => Buffer.from(`\u0001manifests/${id}`);
   const [FILE, sizeAt] = [2, 9];
@@ -100,11 +141,16 @@ test("a record of the inbox's index that names a file which is not there, or see
   const hash = "a".repeat(64);
   const name = Buffer.concat([record.subarray(0, sizeAt), Buffer.alloc(8), Buffer.from(`aa/${hash}-01a1f8ae-8272-719c-9153-ca82f55a4ad5`)]);
   await index.put(idOf(names), name);
+  const nameOfMany = Buffer.from(name);
+  nameOfMany.writeDoubleLE(1_000, sizeAt);
+  await index.put(idOf(resent), nameOfMany);
   await index.close();
   await world.redis.del(world.stream);
   world.setClock(new Date(Date.now() + 3_600_000));
-  expect(await world.reconcile()).toMatchObject({ requeued: 3 });
+  expect(await world.reconcile()).toMatchObject({ requeued: 4 });
+  expect((await world.put("resent.txt", "resent", { "Idempotency-Key": "m" })).status).toBe(202);
   await world.settleAll();
+  expect((await download(world, resent)).body.toString()).toBe("resent");
   expect((await download(world, seems)).body.toString()).toBe("seems"); // the kind alone was damaged, not a byte of the upload
   expect((await download(world, good)).body.toString()).toBe("good");
   expect(await world.sql("select upload_id, code from dead_letters")).toEqual([{ upload_id: names, code: "INBOX_RECORD_DAMAGED" }]);
