@@ -106,8 +106,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
     for (let tries = 0; tries < MOST_COMMITS; tries++) {
       assertUnswept(received);
-      const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
-      if (stored) return { outcome: "created", manifest: wanted };
+      if (await create(wanted, received)) return { outcome: "created", manifest: wanted };
       const existing = await readManifestAt(MANIFESTS + manifest.upload_id);
       if (existing === "unreadable" && (await replaceUnless(() => true, wanted, received))) return { outcome: "replaced", manifest: wanted };
       if (typeof existing === "object") return { outcome: "found", manifest: existing };
@@ -115,6 +114,11 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
       // one took the place of what could not be read.
     }
     throw new Unavailable("inbox", { cause: new Error("the store says that there is a manifest, and has none, again and again") });
+  }
+
+  /** @returns false: there is one */
+  async function create(wanted: Manifest, { bytes }: Received): Promise<boolean> {
+    return (await store.put(MANIFESTS + wanted.upload_id, encodeRecord(wanted, bytes), { ifAbsent: true })).stored;
   }
 
   function assertUnswept({ blobAt }: Received): void {
@@ -133,8 +137,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
     const wanted: Manifest = { ...manifest, blob_key: received.blobKey };
     const isAnother = (there: Manifest) => !first || !isSame(first, there);
     if (await replaceUnless(isAnother, wanted, received)) return wanted;
-    const { stored } = await store.put(MANIFESTS + manifest.upload_id, encodeRecord(wanted, received.bytes), { ifAbsent: true });
-    return stored ? wanted : undefined;
+    return (await create(wanted, received)) ? wanted : undefined;
   }
 
   /** @returns whether it took the place of what was there: false also where there was nothing */

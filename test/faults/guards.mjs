@@ -16,7 +16,7 @@ export const GUARDS = [
   },
   {
     guard: "A manifest is created only if there is none", file: "src/uploads/inbox.ts",
-    from: "encodeRecord(wanted, received.bytes), { ifAbsent: true });", to: "encodeRecord(wanted, received.bytes), {});",
+    from: "encodeRecord(wanted, bytes), { ifAbsent: true })", to: "encodeRecord(wanted, bytes), {})",
     test: ["test/uploads/protocol.test.ts", "Idempotency-Key"],
   },
   {
