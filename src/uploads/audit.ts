@@ -26,6 +26,8 @@ export interface Audit {
   unaccounted: (Amount & { acceptedBy: string })[];
   /** Tallies that the database does not remember yet. */
   news: (Amount & { acceptedBy: string })[];
+  /** Whose tallies cannot be read: they count as what the database remembers of them, so more may be missing than is told. */
+  unreadable: string[];
   asOf: Date;
   tookMs: number;
 }
@@ -75,6 +77,9 @@ export type AuditReader = ReturnType<typeof createAudit>;
  * - of the very process that reads. What it has counted, and what it is at, is asked after the database, so it is no less.
  * One that was killed, or another one that runs, may have accepted more than its tally says, and nobody can tell.
  *
+ * A tally that rotted counts as what the database remembers of it. What its process accepted after that is not known, so
+ * the audit tells what it finds wrong, as ever, and does not say that all is right.
+ *
  * What this does not exclude: an id that comes back within the very millisecond in which it was first accepted, or while a
  * worker that had stood still takes the same id out between two of its own steps.
  */
@@ -114,7 +119,7 @@ export function createAudit({ db, inbox, clock, own, freshMs = FRESH_MS, mostWai
   async function readOnce(): Promise<Audit> {
     const startedAt = performance.now();
     const remembered = await within(DATABASE_BUDGET_MS, "postgres", queries.selectRemembered(db));
-    const seen = await tallies.read();
+    const { tallies: seen, unreadable } = await tallies.read();
     const waiting = await inFlight.read();
     const { outcomes, counted } = await readDatabase([...(waiting?.keys() ?? [])]);
     const last = new Map([...seen].filter(([, { closed }]) => closed));
@@ -135,6 +140,7 @@ export function createAudit({ db, inbox, clock, own, freshMs = FRESH_MS, mostWai
       missing: named(({ missing }) => missing),
       unaccounted: named(({ surplus }) => surplus),
       news: newsOf(remembered, seen),
+      unreadable,
       asOf: clock.now(),
       tookMs: Math.round((performance.now() - startedAt) * 10) / 10,
     };
@@ -235,10 +241,12 @@ function beyond(one: Amount, other: Amount): Amount {
 
 /** As the API shows it. */
 export function describeAudit(audit: Audit) {
-  const { acknowledged, tallied, stored, failed, discarded, inFlight, difference, surplus } = audit;
+  const { acknowledged, tallied, stored, failed, discarded, inFlight, difference, surplus, unreadable } = audit;
+  const nothingWrong = difference && surplus && difference.files + difference.bytes + surplus.files + surplus.bytes === 0;
   return {
     acknowledged, tallied, stored, failed, discarded, in_flight: inFlight, difference, surplus,
-    balanced: difference && surplus && difference.files + difference.bytes + surplus.files + surplus.bytes === 0,
+    balanced: nothingWrong && unreadable.length > 0 ? null : nothingWrong, // null: not known
+    unreadable_tallies: unreadable.length,
     as_of: audit.asOf, took_ms: audit.tookMs,
   };
 }
