@@ -20,11 +20,12 @@ export function createAuditWatch({ db, audit, clock, log }: { db: Database; audi
   }
 
   async function look(): Promise<boolean> {
-    const { difference, missing, surplus, unaccounted, news, unreadable, tookMs } = await audit.read();
+    const { difference, missing, replaced, surplus, unaccounted, news, unreadable, tookMs } = await audit.read();
     notBefore = clock.now().getTime() + tookMs * REST_PER_READING;
     await queries.rememberTallies(db, news);
     if (difference && isNews("missing", missing)) {
-      if (missing.length > 0) log.error({ ...difference, missing: missing.slice(0, MOST_NAMED) }, "acknowledged uploads are missing");
+      const found = replaced.files + replaced.bytes > 0 && { replaced };
+      if (missing.length > 0) log.error({ ...difference, missing: missing.slice(0, MOST_NAMED), ...found }, "acknowledged uploads are missing");
       else log.info("no acknowledged upload is missing any more");
     }
     if (surplus && isNews("surplus", unaccounted)) {

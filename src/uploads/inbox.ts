@@ -9,7 +9,7 @@ import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
 import { BLOBS, createInboxListing, MANIFESTS } from "./inbox-listing.ts";
 import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
-import type { Manifest } from "./messages.ts";
+import { REPLACED, type Manifest } from "./messages.ts";
 import { collectUpTo, restOf } from "./intake.ts";
 
 /** Bytes that arrived whole and have no manifest yet: nobody was promised anything. */
@@ -112,7 +112,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
       // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already.
       if (!record) continue;
       const existing = readRecord(record);
-      return existing ? { outcome: "found", manifest: existing.manifest } : { outcome: "replaced", manifest: await replace(manifest, received) };
+      return existing ? { outcome: "found", manifest: existing.manifest } : { outcome: "replaced", manifest: await replace({ ...manifest, accepted_by: REPLACED }, received) };
     }
     throw new Unavailable("inbox", { cause: new Error("the store says that there is a manifest, and has none, again and again") });
   }

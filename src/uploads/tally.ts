@@ -12,10 +12,7 @@ export interface Amount {
 
 /** What a web process counted of the uploads it accepted. */
 export interface Tallied extends Amount {
-  /**
-   * Manifests that may be found of it although it did not count them: under way as this was said, broken off with an outcome
-   * that nobody knows, or written in the place of damaged ones that were counted when they first came.
-   */
+  /** Manifests that may be found of it although it did not count them: under way as this was said, or broken off with an outcome that nobody knows. */
   unsure: Amount;
   /** It ended in order and accepts nothing any more: more than this and what is unsure cannot be found of it. */
   closed: boolean;
@@ -51,8 +48,7 @@ export function createTally({ store, name, log }: { store: ObjectStore; name: st
   /** Commits an upload and counts it, if it is one more. @throws Failure SHUTTING_DOWN once this is closed; what the commit throws */
   async function counted(sizeBytes: number, commit: () => Promise<Committed>): Promise<Committed> {
     doubt(sizeBytes);
-    const committed = await commit();
-    if (committed.outcome === "replaced") return committed; // counted when it was first acknowledged, maybe by another
+    const committed = await commit(); // one that replaced another does not name this process: it was counted when it first came
     unsure.files--;
     unsure.bytes -= sizeBytes;
     if (committed.outcome === "created") add(committed.manifest.size_bytes);
@@ -103,7 +99,7 @@ export function createTally({ store, name, log }: { store: ObjectStore; name: st
     if (files + unsure.files > 0) await writeNow();
   }
 
-  return { counted, doubt, now, close };
+  return { counted, now, close };
 }
 
 /** Reads the tallies of all web processes there ever were, of those that ended long ago only once. */
