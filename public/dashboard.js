@@ -28,6 +28,7 @@ let spokenAt = -Infinity;
 let auditing = false;
 let auditedAt = performance.now(); // the page came with one
 let short = find("#audit").dataset.level === "bad"; // acknowledged uploads are missing, or there are too many
+let unsure = !state.querySelector("[data-unsure]").hidden; // the audit cannot read a tally
 
 pause.hidden = false;
 pause.addEventListener("click", () => {
@@ -108,7 +109,7 @@ function showCounts(counts) {
 
 function showState(degraded, deadLetters, damaged) {
   const unnamed = new Set(degraded);
-  let level = damaged > 0 ? "bad" : degraded.length > 0 || deadLetters > 0 ? "warn" : "good";
+  let level = damaged > 0 ? "bad" : degraded.length > 0 || deadLetters > 0 || unsure ? "warn" : "good";
   for (const line of state.querySelectorAll("[data-dependency]")) {
     const reachable = !unnamed.delete(line.dataset.dependency);
     line.hidden = reachable;
@@ -118,6 +119,7 @@ function showState(degraded, deadLetters, damaged) {
   put(state.querySelector('[data-field="dead-letters"]'), formatCount(deadLetters));
   if (short) level = "bad";
   state.querySelector("[data-short]").hidden = !short;
+  state.querySelector("[data-unsure]").hidden = !unsure;
   put(state.querySelector('[data-field="damaged"]'), formatCount(damaged));
   state.querySelector("[data-unnamed]").hidden = unnamed.size === 0;
   state.querySelector("[data-dead-letters]").hidden = deadLetters === 0;
@@ -128,10 +130,12 @@ function showState(degraded, deadLetters, damaged) {
 
 function showAudit(audit) {
   const balanced = audit?.balanced ?? null;
-  short = balanced === null ? short : !balanced; // not knowing makes nothing good
+  const known = audit?.difference != null;
+  short = known ? balanced === false : short; // not knowing makes nothing good
+  unsure = audit ? audit.unreadable_tallies > 0 : unsure;
   const box = find("#audit");
   box.dataset.level = balanced === null ? "unknown" : balanced ? "good" : "bad";
-  const said = balanced !== false ? box.dataset.level : audit.difference.files + audit.difference.bytes > 0 ? "missing" : "surplus";
+  const said = known && balanced === null ? "unreadable" : balanced !== false ? box.dataset.level : audit.difference.files + audit.difference.bytes > 0 ? "missing" : "surplus";
   for (const sentence of box.querySelectorAll("[data-audit]")) sentence.hidden = sentence.dataset.audit !== said;
   for (const term of box.querySelectorAll("[data-term]")) {
     const { files, bytes } = audit?.[term.dataset.term] ?? { files: null, bytes: null };

@@ -89,7 +89,6 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
       await inbox.discard(upload.received);
       return receiptOf({ upload_id: id, filename: stored.name, size_bytes: stored.sizeBytes, sha256: stored.sha256 }, stored.streamId);
     }
-    if (dead) tally.doubt(upload.received.sizeBytes); // what is healed was counted when it was first acknowledged, and may name this process
     // With the database gone in the middle of it nobody knows whether these bytes are named already: the client has to ask again.
     const healed = dead && (await deadLetters.heal(describe(upload, id), upload.received));
     if (healed) return receiptOf(healed, await enqueueOnce(healed, true));

@@ -5,6 +5,7 @@ import type { Inbox } from "./inbox.ts";
 import { createInFlight, type Waiting } from "./in-flight.ts";
 import * as queries from "./audit-queries.ts";
 import type { Outcome } from "./audit-queries.ts";
+import { REPLACED } from "./messages.ts";
 import { createTallies, type Amount, type Tallied } from "./tally.ts";
 
 export interface Audit {
@@ -20,12 +21,16 @@ export interface Audit {
   stored: Amount;
   failed: Amount;
   discarded: Amount;
-  /** The difference, by who acknowledged it. */
+  /** Whose tallies the difference is of. It may be less than their sum: see `replaced`. */
   missing: (Amount & { acceptedBy: string })[];
+  /** So much of `missing`, nobody knows of whom, is there: its senders put it in the place of records that could not be read. */
+  replaced: Amount;
   /** The surplus, by who accepted it. */
   unaccounted: (Amount & { acceptedBy: string })[];
   /** Tallies that the database does not remember yet. */
   news: (Amount & { acceptedBy: string })[];
+  /** Whose tallies cannot be read: they count as what the database remembers of them, so more may be missing than is told. */
+  unreadable: string[];
   asOf: Date;
   tookMs: number;
 }
@@ -68,12 +73,17 @@ export type AuditReader = ReturnType<typeof createAudit>;
  * it is one upload acknowledged twice; `repeats` has the second time, which is taken off the tally.
  *
  * A killed process leaves its last second out of its tally: found may exceed it, and is then itself the proof of what was
- * acknowledged. That much could hide a loss of the same process, and only of that one: nothing is set off between processes.
+ * acknowledged. That much could hide a loss of the same process, and only of that one: nothing is set off between processes,
+ * but for uploads whose senders put them in the place of damaged records. Who had counted those is not known, so nobody
+ * counts them again; they are found as nobody's (REPLACED), and as much as is found of them is not missing.
  * So a surplus is an alarm only where nothing can have been left out:
  * - of a process that ended in order. Its last tally says so, and it refuses what comes after. Whatever is found of it was
  *   committed before that, and so is in its tally, or among what it says it is unsure of.
  * - of the very process that reads. What it has counted, and what it is at, is asked after the database, so it is no less.
  * One that was killed, or another one that runs, may have accepted more than its tally says, and nobody can tell.
+ *
+ * A tally that rotted counts as what the database remembers of it. What its process accepted after that is not known, so
+ * the audit tells what it finds wrong, as ever, and does not say that all is right.
  *
  * What this does not exclude: an id that comes back within the very millisecond in which it was first accepted, or while a
  * worker that had stood still takes the same id out between two of its own steps.
@@ -114,27 +124,32 @@ export function createAudit({ db, inbox, clock, own, freshMs = FRESH_MS, mostWai
   async function readOnce(): Promise<Audit> {
     const startedAt = performance.now();
     const remembered = await within(DATABASE_BUDGET_MS, "postgres", queries.selectRemembered(db));
-    const seen = await tallies.read();
+    const { tallies: seen, unreadable } = await tallies.read();
     const waiting = await inFlight.read();
     const { outcomes, counted } = await readDatabase([...(waiting?.keys() ?? [])]);
     const last = new Map([...seen].filter(([, { closed }]) => closed));
     if (own) last.set(own.acceptedBy, own.now());
     const balances = balance(remembered, seen, last, waiting, counted, outcomes);
+    const replacements = balances.find(({ acceptedBy }) => acceptedBy === REPLACED)?.acknowledged ?? NONE;
     const sum = (pick: (balance: Balance) => Amount) => balances.map(pick).reduce(plus, { files: 0, bytes: 0 });
     const named = (pick: (balance: Balance) => Amount) => (waiting ? balances : [])
       .map((one) => ({ acceptedBy: one.acceptedBy, ...pick(one) })).filter(({ files, bytes }) => files + bytes > 0);
+    const absent = sum(({ missing }) => missing);
+    const difference = beyond(absent, replacements);
     return {
-      acknowledged: waiting ? sum(({ found, missing }) => plus(found, missing)) : null,
+      acknowledged: waiting ? plus(sum(({ found }) => found), difference) : null,
       inFlight: waiting ? sum(({ waiting }) => waiting) : null,
-      difference: waiting ? sum(({ missing }) => missing) : null,
+      difference: waiting ? difference : null,
       surplus: waiting ? sum(({ surplus }) => surplus) : null,
       tallied: sum(({ tallied }) => tallied),
       stored: sum(({ outcome }) => ({ files: outcome.storedFiles, bytes: outcome.storedBytes })),
       failed: sum(({ outcome }) => ({ files: outcome.failedFiles, bytes: outcome.failedBytes })),
       discarded: sum(({ outcome }) => ({ files: outcome.discardedFiles, bytes: outcome.discardedBytes })),
-      missing: named(({ missing }) => missing),
+      missing: difference.files + difference.bytes > 0 ? named(({ missing }) => missing) : [],
+      replaced: beyond(absent, difference),
       unaccounted: named(({ surplus }) => surplus),
       news: newsOf(remembered, seen),
+      unreadable,
       asOf: clock.now(),
       tookMs: Math.round((performance.now() - startedAt) * 10) / 10,
     };
@@ -165,6 +180,8 @@ interface Balance {
   waiting: Amount;
   tallied: Amount;
   found: Amount;
+  /** As often as it is known to have been, the second time that is in `repeats` included. */
+  acknowledged: Amount;
   missing: Amount;
   surplus: Amount;
 }
@@ -195,9 +212,10 @@ function balance(
     const repeated = { files: outcome.repeatedFiles, bytes: outcome.repeatedBytes };
     const tally = tallies.get(acceptedBy) ?? NONE;
     const tallied = beyond(tally, repeated);
+    const acknowledged = plus(found, repeated);
     const end = last.get(acceptedBy);
-    const surplus = end ? beyond(plus(found, repeated), plus(most(end, tally), end.unsure)) : NONE;
-    return { acceptedBy, outcome, waiting: waits, tallied, found, missing: beyond(tallied, found), surplus };
+    const surplus = end ? beyond(acknowledged, plus(most(end, tally), end.unsure)) : NONE;
+    return { acceptedBy, outcome, waiting: waits, tallied, found, acknowledged, missing: beyond(tallied, found), surplus };
   });
 }
 
@@ -235,10 +253,12 @@ function beyond(one: Amount, other: Amount): Amount {
 
 /** As the API shows it. */
 export function describeAudit(audit: Audit) {
-  const { acknowledged, tallied, stored, failed, discarded, inFlight, difference, surplus } = audit;
+  const { acknowledged, tallied, stored, failed, discarded, inFlight, difference, surplus, unreadable } = audit;
+  const nothingWrong = difference && surplus && difference.files + difference.bytes + surplus.files + surplus.bytes === 0;
   return {
     acknowledged, tallied, stored, failed, discarded, in_flight: inFlight, difference, surplus,
-    balanced: difference && surplus && difference.files + difference.bytes + surplus.files + surplus.bytes === 0,
+    balanced: nothingWrong && unreadable.length > 0 ? null : nothingWrong, // null: not known
+    unreadable_tallies: unreadable.length,
     as_of: audit.asOf, took_ms: audit.tookMs,
   };
 }

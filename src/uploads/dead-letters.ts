@@ -6,7 +6,7 @@ import type { Log } from "../core/log.ts";
 import type { RequestDb } from "../db/pool.ts";
 import type { Enqueue } from "./enqueue.ts";
 import { unreadable, type Inbox, type Received } from "./inbox.ts";
-import { Manifest } from "./messages.ts";
+import { Manifest, REPLACED } from "./messages.ts";
 import * as queries from "./dead-letter-queries.ts";
 
 /** `retriable`: the inbox can still read what it kept of it, and has its bytes; not that they are the right ones. Null: the inbox does not say right now. */
@@ -149,7 +149,7 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
       const first = (await inbox.find(id))?.manifest;
       if (first && !HEALED_BY_BYTES.has(letter.code)) return undefined;
       if (first && first.sha256 !== again.sha256) throw new Failure("IDEMPOTENCY_KEY_REUSED");
-      const manifest = await inbox.replace(first ?? described(letter, again) ?? again, received, first);
+      const manifest = await inbox.replace(first ?? described(letter, again) ?? { ...again, accepted_by: REPLACED }, received, first);
       if (!manifest) return undefined;
       await failpoint("bytes-replaced");
       await queries.deleteDeadLetters(tx, [id]);

@@ -9,7 +9,7 @@ import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
 import { BLOBS, createInboxListing, MANIFESTS } from "./inbox-listing.ts";
 import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
-import type { Manifest } from "./messages.ts";
+import { REPLACED, type Manifest } from "./messages.ts";
 import { collectUpTo, restOf } from "./intake.ts";
 
 /** Bytes that arrived whole and have no manifest yet: nobody was promised anything. */
@@ -108,7 +108,8 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
       assertUnswept(received);
       if (await create(wanted, received)) return { outcome: "created", manifest: wanted };
       const existing = await readManifestAt(MANIFESTS + manifest.upload_id);
-      if (existing === "unreadable" && (await replaceUnless(() => true, wanted, received))) return { outcome: "replaced", manifest: wanted };
+      const instead = { ...wanted, accepted_by: REPLACED };
+      if (existing === "unreadable" && (await replaceUnless(() => true, instead, received))) return { outcome: "replaced", manifest: instead };
       if (typeof existing === "object") return { outcome: "found", manifest: existing };
       // Settled and removed in this very moment: the same id again, so the ledger will see that it has it already. Or another
       // one took the place of what could not be read.

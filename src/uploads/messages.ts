@@ -1,6 +1,8 @@
 import { z } from "zod";
 
 export const UNKNOWN_ACCEPTOR = "unknown";
+/** In the acceptor's place where a manifest took that of one that cannot be read: who counted the upload first is not known. */
+export const REPLACED = "replaced";
 
 /**
  * What is known of an upload from the moment it is acknowledged: the inbox keeps it beside the bytes, the stream

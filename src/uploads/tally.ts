@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { Failure, Unavailable } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
-import { pagesOf, type ObjectStore } from "../objects/object-store.ts";
+import { Damaged, pagesOf, type ObjectStore } from "../objects/object-store.ts";
 import type { Committed } from "./inbox.ts";
 
 /** Uploads, and their bytes together. */
@@ -12,10 +12,7 @@ export interface Amount {
 
 /** What a web process counted of the uploads it accepted. */
 export interface Tallied extends Amount {
-  /**
-   * Manifests that may be found of it although it did not count them: under way as this was said, broken off with an outcome
-   * that nobody knows, or written in the place of damaged ones that were counted when they first came.
-   */
+  /** Manifests that may be found of it although it did not count them: under way as this was said, or broken off with an outcome that nobody knows. */
   unsure: Amount;
   /** It ended in order and accepts nothing any more: more than this and what is unsure cannot be found of it. */
   closed: boolean;
@@ -51,8 +48,7 @@ export function createTally({ store, name, log }: { store: ObjectStore; name: st
   /** Commits an upload and counts it, if it is one more. @throws Failure SHUTTING_DOWN once this is closed; what the commit throws */
   async function counted(sizeBytes: number, commit: () => Promise<Committed>): Promise<Committed> {
     doubt(sizeBytes);
-    const committed = await commit();
-    if (committed.outcome === "replaced") return committed; // counted when it was first acknowledged, maybe by another
+    const committed = await commit(); // one that replaced another does not name this process: it was counted when it first came
     unsure.files--;
     unsure.bytes -= sizeBytes;
     if (committed.outcome === "created") add(committed.manifest.size_bytes);
@@ -103,15 +99,16 @@ export function createTally({ store, name, log }: { store: ObjectStore; name: st
     if (files + unsure.files > 0) await writeNow();
   }
 
-  return { counted, doubt, now, close };
+  return { counted, now, close };
 }
 
 /** Reads the tallies of all web processes there ever were, of those that ended long ago only once. */
 export function createTallies(store: ObjectStore, now: () => Date) {
   let known = new Map<string, { modifiedAt: number; tallied: Tallied }>();
 
-  /** By name. @throws Unavailable */
-  async function read(): Promise<Map<string, Tallied>> {
+  /** By name; `unreadable` are the names of those that rotted: what their processes counted is not known. @throws Unavailable */
+  async function read(): Promise<{ tallies: Map<string, Tallied>; unreadable: string[] }> {
+    const unreadable: string[] = [];
     const seen: typeof known = new Map();
     const unread: { key: string; modifiedAt: Date }[] = [];
     for await (const page of pagesOf(store, TALLIES)) {
@@ -124,10 +121,12 @@ export function createTallies(store: ObjectStore, now: () => Date) {
     const fresh = new Map<string, Tallied>();
     for (let from = 0; from < unread.length; from += READ_AT_ONCE) {
       await Promise.all(unread.slice(from, from + READ_AT_ONCE).map(async ({ key, modifiedAt }) => {
-        const object = await store.readWhole(key);
-        if (!object) return;
-        const { unsure_files, unsure_bytes, ...said } = TallyObject.parse(JSON.parse(Buffer.from(object).toString()));
-        const tallied = { ...said, unsure: { files: unsure_files, bytes: unsure_bytes } };
+        const tallied = await readOne(key);
+        if (!tallied) return;
+        if (tallied === "unreadable") {
+          unreadable.push(nameOf(key)); // asked for again the next time: its process may write it anew
+          return;
+        }
         fresh.set(key, tallied);
         // A bucket's times are in whole seconds: two writes within one look alike.
         if (now().getTime() - modifiedAt.getTime() > SETTLED_AFTER_MS) seen.set(key, { modifiedAt: modifiedAt.getTime(), tallied });
@@ -135,8 +134,36 @@ export function createTallies(store: ObjectStore, now: () => Date) {
     }
     known = seen;
     const all = [...[...seen].map(([key, { tallied }]) => [key, tallied] as const), ...fresh];
-    return new Map(all.map(([key, tallied]) => [key.slice(TALLIES.length), tallied]));
+    return { tallies: new Map(all.map(([key, tallied]) => [nameOf(key), tallied])), unreadable: unreadable.sort() };
+  }
+
+  async function readOne(key: string): Promise<Tallied | "unreadable" | undefined> {
+    try {
+      const object = await store.readWhole(key);
+      return object && readTally(Buffer.from(object).toString());
+    } catch (error) {
+      if (error instanceof Damaged) return "unreadable";
+      throw error;
+    }
   }
 
   return { read };
+}
+
+function nameOf(key: string): string {
+  return key.slice(TALLIES.length);
+}
+
+/** One tally that rotted must not silence what the others have to say. */
+function readTally(text: string): Tallied | "unreadable" {
+  let content: unknown;
+  try {
+    content = JSON.parse(text);
+  } catch {
+    return "unreadable";
+  }
+  const { data } = TallyObject.safeParse(content);
+  if (!data) return "unreadable";
+  const { unsure_files, unsure_bytes, ...said } = data;
+  return { ...said, unsure: { files: unsure_files, bytes: unsure_bytes } };
 }

@@ -64,3 +64,22 @@ test("the tally of a web process that was told to stop is exact, and says so", a
   expect(others).toEqual([]);
   expect(JSON.parse(Buffer.from((await store.readWhole(tally!.key))!).toString())).toEqual({ files: 5, bytes: 25, unsure_files: 0, unsure_bytes: 0, closed: true });
 });
+
+test("an upload that took the place of a damaged record, after its web process was started anew, is one upload", async () => {
+  const send = async (url: string) => (await fetch(`${url}/api/upload/a.txt`, { method: "PUT", body: "12345", headers: { "Idempotency-Key": "k" } })).status;
+  const audit = createAudit(world().context);
+  const { store } = world().context.inbox;
+  const first = await startWeb();
+  expect(await send(first.url)).toBe(202);
+  first.kill("SIGTERM");
+  expect(await first.exit).toBe(0);
+  const [manifest] = await store.list("manifests/", { limit: 1 });
+  await store.put(manifest!.key, Buffer.from("rotten"));
+  expect((await audit.read()).difference).toEqual({ files: 1, bytes: 5 });
+  const second = await startWeb();
+  expect(await send(second.url)).toBe(202);
+  const one = { difference: balanced, surplus: balanced, acknowledged: { files: 1, bytes: 5 } };
+  expect(await audit.read()).toMatchObject({ ...one, inFlight: { files: 1 } });
+  await world().settleAll();
+  expect(await audit.read()).toMatchObject({ ...one, stored: { files: 1 } });
+});

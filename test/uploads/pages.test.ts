@@ -73,6 +73,18 @@ describe.each([["with JavaScript", true], ["without JavaScript", false]] as cons
     await eventually(shown, true);
   });
 
+  test.runIf(javaScript)("is told by the dashboard's script when the audit cannot read a tally any more", async () => {
+    const tally = (text: string) => world.context.inbox.store.put("tallies/another", Buffer.from(text));
+    const shown = () => page.$$eval("[data-audit]:not([hidden]), [data-well]:not([hidden]), [data-unsure]:not([hidden])", (lines) => (
+      lines.map(({ dataset }) => dataset.audit ?? Object.keys(dataset)[0])
+    ));
+    await page.goto(`${world.url}/dashboard`);
+    await eventually(shown, ["well", "good"]);
+    await tally("rotten");
+    await eventually(shown, ["unsure", "unreadable"]);
+    await tally('{"files":0,"bytes":0}');
+  });
+
   test("who sends no file is told so on a page", async () => {
     await page.goto(`${world.url}/upload`);
     const answer = await page.evaluate(() => 0).then(() => fetch(`${world.url}/upload`, { method: "POST", headers: { Accept: "text/html" }, body: new FormData() }));
