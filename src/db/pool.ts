@@ -25,7 +25,7 @@ export interface Database extends RequestDb {
   within(budgetMs: number): RequestDb;
   /**
    * Runs `work` while this process holds the named lock; undefined, at once, when another holds it.
-   * The lock goes with its connection, so a killed process never keeps it.
+   * The lock goes with its connection, so a killed process never keeps it; and one that has lost its connection works on.
    */
   exclusively<T>(lock: string, work: () => Promise<T>): Promise<T | undefined>;
   close(): Promise<void>;
@@ -47,6 +47,13 @@ const SILENT_AFTER_MS = 2_000; // past a request's budget: a server that does no
 const QUERY_TIMEOUT_MS = 35_000; // the same, past STATEMENT_TIMEOUT_MS
 const LOCK_TIMEOUT_MS = 10_000;
 const IDLE_IN_TRANSACTION_MS = 60_000;
+
+/**
+ * Nothing ends the transaction for its age. transaction_timeout came with PostgreSQL 17. To be sent without parameters: that
+ * also closes the portal of the statement before, which in a transaction stays open, and with it its snapshot.
+ */
+const LAST = `select set_config('idle_in_transaction_session_timeout', '0', true),
+  case when current_setting('server_version_num')::int >= 170000 then set_config('transaction_timeout', '0', true) end`;
 
 // bigint comes as text because it may exceed 2^53; ours count bytes and rows and do not.
 pg.types.setTypeParser(pg.types.builtins.INT8, Number);
@@ -128,18 +135,21 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
     }
   }
 
+  /**
+   * The lock belongs to a transaction, which a pooler leaves on its connection; one of a session would stay behind on a
+   * connection that the unlocking may never see. Idle and without a snapshot it keeps nothing from being vacuumed.
+   */
   async function exclusively<T>(lock: string, work: () => Promise<T>): Promise<T | undefined> {
     const client = await connect();
     let broken: boolean | undefined;
     try {
-      const { rows } = await run<{ taken: boolean }>(client, "select pg_try_advisory_lock(hashtextextended($1, 0)) as taken", [lock]);
+      await run(client, "begin isolation level read committed"); // the stricter ones keep their first snapshot
+      const { rows } = await run<{ taken: boolean }>(client, "select pg_try_advisory_xact_lock(hashtextextended($1, 0)) as taken", [lock]);
       if (!rows[0]?.taken) return undefined;
-      try {
-        return await work();
-      } finally {
-        await client.query("select pg_advisory_unlock(hashtextextended($1, 0))", [lock]).catch(() => (broken = true));
-      }
+      await run(client, LAST);
+      return await work();
     } finally {
+      await client.query("commit").catch(() => (broken = true)); // of nothing but the lock, however the work went
       release(client, broken);
     }
   }
