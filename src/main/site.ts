@@ -61,7 +61,7 @@ export async function openSite(context: Context): Promise<Site> {
   const enqueue = createEnqueue({ redis, stream, log });
   const deadLetters = createDeadLetters({ db: requestDb, inbox, enqueue, worker: name, log });
   const tally = createTally({ store: inbox.store, name, log });
-  const accept = createAccept({ db, inbox, deadLetters, enqueue, redis, stream, secret: config.SECRET_KEY, acceptedBy: name, tally, clock });
+  const accept = createAccept({ db: requestDb, inbox, deadLetters, enqueue, redis, stream, secret: config.SECRET_KEY, acceptedBy: name, tally, clock });
   const counts = createCounts({ db, redis, stream, ledger: () => ledger, clock });
   const audit = createAudit({ db, inbox, clock, own: { acceptedBy: name, now: tally.now } });
   const statusOf = createStatus({ db: requestDb, inbox, files, redis, stream });

@@ -1,10 +1,10 @@
-import { Failure, Unavailable } from "../core/errors.ts";
+import { Failure } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
-import { createTurns } from "../core/turns.ts";
 import { isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import type { RequestDb } from "../db/pool.ts";
 import type { Enqueue } from "./enqueue.ts";
+import { createInboxGlance } from "./inbox-glance.ts";
 import { unreadable, type Inbox, type Received } from "./inbox.ts";
 import { Manifest, REPLACED } from "./messages.ts";
 import * as queries from "./dead-letter-queries.ts";
@@ -21,6 +21,8 @@ export interface DeadLettersSettings {
   /** Who writes the ledger row of what is discarded: this process. */
   worker: string;
   log: Log;
+  /** How long a person waits for the inbox. */
+  inboxBudgetMs?: number;
 }
 
 const MOST_PER_PAGE = 500;
@@ -34,33 +36,29 @@ export type DeadLetters = ReturnType<typeof createDeadLetters>;
 /**
  * Uploads that were given up. They stay until somebody decides: to try again, to hand the same bytes in again, or to throw
  * them away. Each decision holds the letter's row while it looks into the inbox, so of two at once only the first is carried
- * out, and the other one finds no letter any more.
+ * out, and the other one finds no letter any more. It looks once before, for an inbox that is silent: others wait for the row.
  */
-export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLettersSettings) {
+export function createDeadLetters({ db, inbox, enqueue, worker, log, inboxBudgetMs }: DeadLettersSettings) {
+  const glance = createInboxGlance({ inbox, budgetMs: inboxBudgetMs });
+
   /** One page, newest first. @param cursor  of the page before; @throws Failure INVALID_QUERY, Unavailable */
   async function list(ownerId: string, limit: number, cursor?: string): Promise<{ deadLetters: ListedDeadLetter[]; nextCursor: string | null }> {
     const wanted = Math.min(limit, MOST_PER_PAGE);
     const rows = await queries.selectDeadLetters(db, ownerId, wanted + 1, cursor === undefined ? undefined : decodeCursor(cursor));
     const page = rows.slice(0, wanted);
-    const inTurn = createTurns(BATCH);
-    const deadLetters = await Promise.all(page.map((letter) => inTurn(async () => ({ ...letter, retriable: await retriable(ownerId, letter) }))));
-    return { deadLetters, nextCursor: rows.length > wanted ? encodeCursor(page.at(-1)!) : null };
+    return { deadLetters: await listed(ownerId, page), nextCursor: rows.length > wanted ? encodeCursor(page.at(-1)!) : null };
   }
 
   /** @throws Failure DEAD_LETTER_NOT_FOUND, Unavailable */
   async function find(ownerId: string, id: string): Promise<ListedDeadLetter> {
     const letter = isId(id) ? await queries.selectDeadLetter(db, ownerId, id) : undefined;
     if (!letter) throw new Failure("DEAD_LETTER_NOT_FOUND");
-    return { ...letter, retriable: await retriable(ownerId, letter) };
+    return (await listed(ownerId, [letter]))[0]!;
   }
 
-  async function retriable(ownerId: string, { uploadId }: queries.DeadLetter): Promise<boolean | null> {
-    try {
-      return (await inbox.findRetriable(uploadId))?.owner_id === ownerId;
-    } catch (error) {
-      if (error instanceof Unavailable) return null;
-      throw error;
-    }
+  async function listed(ownerId: string, letters: queries.DeadLetter[]): Promise<ListedDeadLetter[]> {
+    const retriable = await glance.retriable(ownerId, letters.map(({ uploadId }) => uploadId));
+    return letters.map((letter, i) => ({ ...letter, retriable: retriable[i]! }));
   }
 
   /**
@@ -100,6 +98,7 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
 
   /** Takes those off the dead letters whose bytes are there: from then on they are uploads that wait. */
   async function raise(ownerId: string, ids: string[]): Promise<{ locked: number; raised: Manifest[] }> {
+    await glance.assertAnswers(ids[0]!);
     const done = await db.transaction(async (tx) => {
       const letters = await queries.lockDeadLetters(tx, ownerId, ids);
       const found = await Promise.all(letters.map(async ({ uploadId }) => {
@@ -121,6 +120,7 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
    */
   async function discard(ownerId: string, id: string): Promise<void> {
     if (!isId(id)) throw new Failure("DEAD_LETTER_NOT_FOUND");
+    await glance.assertAnswers(id);
     await db.transaction(async (tx) => {
       const letter = await queries.lockDeadLetterAlone(tx, ownerId, id);
       const manifest = letter && (await inbox.find(id))?.manifest;
@@ -143,6 +143,7 @@ export function createDeadLetters({ db, inbox, enqueue, worker, log }: DeadLette
    */
   async function heal(again: Omit<Manifest, "blob_key">, received: Received): Promise<Manifest | undefined> {
     const id = again.upload_id;
+    await inbox.findManifest(id); // with the patience of an upload
     const healed = await db.transaction(async (tx) => {
       const [letter] = await queries.lockDeadLetters(tx, again.owner_id, [id]);
       if (!letter) return undefined;

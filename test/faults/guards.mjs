@@ -57,8 +57,13 @@ export const GUARDS = [
   },
   {
     guard: "A COMMIT is durable, whatever the server is set to", file: "src/db/pool.ts",
-    from: "    onConnect: insistOnDurability,\n", to: "",
+    from: "current_setting('synchronous_commit') = 'off' then", to: "current_setting('synchronous_commit') = 'never' then",
     test: ["test/db/pool.test.ts", "durable off"],
+  },
+  {
+    guard: "PostgreSQL itself gives up what a request no longer waits for", file: "src/db/pool.ts",
+    from: "      await limit(client, budgetMs ?? STATEMENT_TIMEOUT_MS);\n", to: "",
+    test: ["test/db/slow-statements.test.ts", "no more connections"],
   },
   {
     guard: "Bytes that may be swept are not promised any more", file: "src/uploads/inbox.ts",
