@@ -67,13 +67,28 @@ export const GUARDS = [
   },
   {
     guard: "Bytes that may be swept are not promised any more", file: "src/uploads/inbox.ts",
-    from: "      assertUnswept(received);\n      const { stored }", to: "      const { stored }",
+    from: "      assertUnswept(received);\n      if (await create", to: "      if (await create",
     test: ["test/uploads/settle-races.test.ts", "as a new upload"],
   },
   {
     guard: "Other bytes under one Idempotency-Key are refused", file: "src/uploads/accept.ts",
     from: "if (firstSha256 !== received.sha256) throw", to: "if (firstSha256.length < 0) throw",
     test: ["test/uploads/protocol.test.ts", "of other bytes is refused"],
+  },
+  {
+    guard: "An inbox record is held against its checksum", file: "src/uploads/inbox-record.ts",
+    from: " || crc32(text) !== buffer.readUInt32BE(SUM_AT)", to: "",
+    test: ["test/uploads/inbox-rot.test.ts", "one digit of its id"],
+  },
+  {
+    guard: "One sender takes the place of a record that cannot be read", file: "src/uploads/inbox.ts",
+    from: "replaceUnless(() => true,", to: "replaceUnless(() => false,",
+    test: ["test/uploads/inbox-rot.test.ts", "one sender takes the place"],
+  },
+  {
+    guard: "Only files that a store named are swept", file: "src/objects/large.ts",
+    from: "        if (!FILE_NAME.test(file)) continue;\n", to: "",
+    test: ["test/objects/disk-trouble.test.ts", "no store put there"],
   },
   {
     guard: "Only what is old is swept", file: "src/uploads/reconcile.ts",
