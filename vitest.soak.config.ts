@@ -17,7 +17,6 @@ export default defineConfig({
   test: {
     include: IN_ORDER,
     sequence: { sequencer: InOrder },
-    reporters: ["default", "./test/soak/reporter.ts"],
     pool: "forks",
     maxWorkers: 1, // one at a time: memory and times are measured
     testTimeout: 3_600_000,

@@ -3,6 +3,8 @@
  * long forms of the kill sweeps, of the faults of the disk, of the model (20,000 runs) and of the multipart fuzzer (20,000
  * forms, 5,000 bodies). The report of the first goes to docs/reliability.md.
  */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { prepare, root } from "./bootstrap.mjs";
 
@@ -17,4 +19,9 @@ console.log(`• Soaking for ${minutes} minutes with seed ${seed}. To play it ag
 await prepare(["src", "scripts"]);
 Object.assign(process.env, { SOAK_MINUTES: String(minutes), SOAK_SEED: String(seed), FUZZ_SEED: String(seed), MODEL_SEED: String(seed), MODEL_RUNS: "20000", FUZZ_RUNS: "20000", FAULTS: "long" });
 const { runTests } = await import("../dist/scripts/test.js");
-process.exitCode = await runTests(root, ["--config", "vitest.soak.config.ts", ...(values.only ? [values.only] : [])]);
+// Named here: reporters on the command line, which runTests has, take the place of those in the configuration.
+process.exitCode = await runTests(root, ["--config", "vitest.soak.config.ts", "--reporter=./test/soak/reporter.ts", ...(values.only ? [values.only] : [])]);
+if (!values.only && !readFileSync(join(root, "docs/reliability.md"), "utf8").includes("Then the long forms")) {
+  console.error("✘ The report in docs/reliability.md says nothing of the long forms.");
+  process.exitCode = 1;
+}
