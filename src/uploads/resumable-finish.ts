@@ -61,6 +61,10 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
         : error;
       if (!(failure instanceof Failure) || NOT_FOR_GOOD.has(failure.code)) throw failure;
       if (await isFinished(claimed)) return;
+      if (error instanceof Damaged && (await accept.isPromised(claimed.owner_id, claimed.upload_id))) {
+        await markFinished(claimed); // whoever was first died before it could; the pieces went when they were settled
+        return;
+      }
       await partials.remove(claimed);
       throw failure;
     }

@@ -139,7 +139,8 @@ export function createResumable(settings: ResumableSettings) {
     const { offset, pieces: count, touchedAt } = await partials.progress(partial);
     const now = await partials.find(partial.upload_id);
     if (now?.nonce !== partial.nonce) throw new Failure("UPLOAD_NOT_FOUND");
-    if (now.finished || now.concat?.kind === "final") return { offset: now.size_bytes!, pieces: 0, touchedAt: undefined, finished: now.finished };
+    const isAllHere = now.finished || now.claim !== null || now.concat?.kind === "final"; // and in the end its pieces are gone
+    if (isAllHere) return { offset: now.size_bytes!, pieces: 0, touchedAt: undefined, finished: now.finished };
     return { offset, pieces: count, touchedAt, finished: false };
   }
 
