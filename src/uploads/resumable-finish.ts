@@ -53,7 +53,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
       const received = await gather(pieces, readMetadata(claimed.metadata).declaredType, sha256);
       await acceptReceived(claimed, received);
       if (!(await markFinished(claimed))) return; // whoever claimed it after us, for the same bytes, tidies up
-      for (const part of parts) await partials.remove(part);
+      for (const part of parts) if (await partials.change(part, { finished: true })) await partials.removePieces(part); // who asks for them again finds them complete
       if (!received.lent) await partials.removePieces(claimed); // else the blob is the manifest's now
     } catch (error) {
       const failure = error instanceof Damaged

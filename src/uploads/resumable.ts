@@ -217,7 +217,8 @@ export function createResumable(settings: ResumableSettings) {
     let sizeBytes = 0;
     for (const part of await Promise.all(parts.map((partId) => find(ownerId, partId)))) {
       if (part.concat?.kind !== "partial") throw new Failure("MALFORMED_TUS_HEADER", "Upload-Concat names an upload that is not partial.");
-      const { offset } = await progressOf(part);
+      const { offset, finished } = await progressOf(part);
+      if (finished) throw new Failure("UPLOAD_NOT_FOUND", "A part has become a part of another file.");
       if (offset !== part.size_bytes) throw new Failure("PART_INCOMPLETE");
       sizeBytes += offset;
     }
