@@ -28,6 +28,7 @@ import { createResumable } from "../uploads/resumable.ts";
 import { createDoor, createUploadsRouter } from "../uploads/routes.ts";
 import { createStatus } from "../uploads/status.ts";
 import { createTally, type Tallied } from "../uploads/tally.ts";
+import { UPLOADS_PATH } from "../uploads/tus-headers.ts";
 import { createTusRouter } from "../uploads/tus-routes.ts";
 import type { Context } from "./context.ts";
 import { createOpenApiRouter } from "./openapi.ts";
@@ -98,6 +99,7 @@ export async function openSite(context: Context): Promise<Site> {
         if (!stopping) return next();
         res.setHeader("Connection", "close"); // a kept-alive connection in use would keep the server from closing
         if (req.path === "/ready" || req.path === "/health") return next();
+        if (req.method === "HEAD" && req.path.startsWith(UPLOADS_PATH)) throw new Failure("UPLOAD_IN_USE"); // 503 would have tus clients begin anew
         throw new Failure("SHUTTING_DOWN");
       },
       authenticate,

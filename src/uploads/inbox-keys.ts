@@ -1,6 +1,7 @@
 /** What lies in an inbox, by how its keys begin. */
 export const MANIFESTS = "manifests/";
-/** Bytes of large uploads, and pieces of resumable ones. */
+/** Bytes of large uploads, and those that came to resumable ones. */
 export const BLOBS = "blobs/";
-/** Records of resumable uploads: see partial-uploads.ts. */
+/** Of resumable uploads, see partial-uploads.ts: what each is, and what has come of it. */
 export const PARTIALS = "partials/";
+export const PIECES = "pieces/";

@@ -2,12 +2,13 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../core/clock.ts";
 import { timeOf } from "../core/ids.ts";
 import { knowsItsDisk, listsKeys, pagesOf, type ObjectStore } from "../objects/object-store.ts";
-import { BLOBS, MANIFESTS, PARTIALS } from "./inbox-keys.ts";
+import { BLOBS, MANIFESTS, PARTIALS, PIECES } from "./inbox-keys.ts";
 import type { Manifest } from "./messages.ts";
-import { decodePartial, uploadOfPiece } from "./partial-uploads.ts";
+import { decodeChecked, Partial } from "./partial-record.ts";
+import { uploadOfBlob } from "./partial-uploads.ts";
 
 /** What else lies in an inbox: resumable uploads, the web processes' tallies, and whose inbox it is. */
-const NO_UPLOADS = [PARTIALS, "tallies/", "identity"];
+const NO_UPLOADS = [PARTIALS, PIECES, "tallies/", "identity"];
 const LIST_AT_ONCE = 1_000;
 const BLOBS_AT_ONCE = 100; // on a disk, listing reads the small ones: pieces of resumable uploads
 const READ_AT_ONCE = 32;
@@ -73,16 +74,22 @@ export function createInboxListing({ store, clock, readManifestAt }: {
     const index = knowsItsDisk(store) ? { ...store.usage(), smallObjectBytes: store.smallObjectBytes } : undefined;
     let [uploads, bytes] = index ? [index.entries, index.sizeBytes] : [0, 0];
     for (const prefix of index ? NO_UPLOADS : []) {
-      for await (const page of pagesOf(store, prefix)) uploads -= page.length;
-    }
-    for await (const page of index ? pagesOf(store, BLOBS, BLOBS_AT_ONCE) : pagesOf(store, "")) {
-      for (const { key, sizeBytes } of page) {
-        if (!index) uploads += key.startsWith(MANIFESTS) ? 1 : 0;
-        else uploads -= sizeBytes > index.smallObjectBytes ? 2 : 1;
-        bytes += sizeBytes;
+      for await (const page of pagesOf(store, prefix)) {
+        uploads -= page.length;
+        await nextTurn();
+        signal.throwIfAborted();
       }
-      await nextTurn();
-      signal.throwIfAborted();
+    }
+    for (const prefix of index ? [BLOBS] : [MANIFESTS, BLOBS]) {
+      for await (const page of pagesOf(store, prefix, index ? BLOBS_AT_ONCE : LIST_AT_ONCE)) {
+        for (const { key, sizeBytes } of page) {
+          if (!index) uploads += key.startsWith(MANIFESTS) ? 1 : 0;
+          else uploads -= sizeBytes > index.smallObjectBytes ? 2 : 1;
+          bytes += sizeBytes;
+        }
+        await nextTurn();
+        signal.throwIfAborted();
+      }
     }
     return { uploads: Math.max(0, uploads), bytes };
   }
@@ -120,7 +127,7 @@ export function createInboxListing({ store, clock, readManifestAt }: {
   async function spareUnfinished(orphans: Set<string>, stopping: AbortSignal | undefined): Promise<void> {
     const underWay = new Map<string, boolean>();
     for (const key of orphans) {
-      const upload = uploadOfPiece(key);
+      const upload = uploadOfBlob(key);
       if (!upload) continue;
       const incarnation = `${upload.id} ${upload.nonce}`;
       if (!underWay.has(incarnation)) underWay.set(incarnation, await isUnderWay(upload));
@@ -132,8 +139,8 @@ export function createInboxListing({ store, clock, readManifestAt }: {
   /** One that cannot be read counts as such until it expires. */
   async function isUnderWay({ id, nonce }: { id: string; nonce: string }): Promise<boolean> {
     const record = await store.readWhole(PARTIALS + id);
-    const partial = record && decodePartial(record);
-    return record !== undefined && (!partial || (partial.nonce === nonce && !partial.finished));
+    const partial = record && decodeChecked(Partial, record);
+    return record !== undefined && (!partial || (partial.nonce === nonce && (partial.state === "open" || partial.state === "closing")));
   }
 
   return { list, listOlder, weigh, sweep };

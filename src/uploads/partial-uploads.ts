@@ -1,111 +1,97 @@
-import { crc32 } from "node:zlib";
-import { z } from "zod";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Unavailable } from "../core/errors.ts";
 import { nonce } from "../core/ids.ts";
 import { Damaged, pagesOf, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
-import { BLOBS, PARTIALS } from "./inbox-keys.ts";
+import { BLOBS, PARTIALS, PIECES } from "./inbox-keys.ts";
+import { decodeChecked, encodeChecked, Partial, PieceRecord } from "./partial-record.ts";
 
-/** A resumable upload from its creation on: what was said of it then. What came of it is told by its pieces. */
-const Partial = z.object({
-  upload_id: z.uuid(),
-  owner_id: z.uuid(),
-  /** Tells apart what is created under the same id after the first was terminated; part of the pieces' keys. */
-  nonce: z.string().regex(/^[0-9a-f]{16}$/),
-  /** Null: the client says it later. */
-  size_bytes: z.number().int().nonnegative().nullable(),
-  /** As the client sent it; HEAD gives it back. */
-  metadata: z.string().nullable(),
-  /** A part of a final upload becomes no file by itself; a final upload names its parts. */
-  concat: z.union([z.object({ kind: z.literal("partial") }), z.object({ kind: z.literal("final"), parts: z.array(z.uuid()).min(1) })]).nullable(),
-  created_at: z.iso.datetime(),
-  /**
-   * Who makes a file of it, from the moment all bytes are here on: from then on its pieces may be a manifest's blob, so nobody
-   * else removes them. Whoever tries after a failure puts itself in the place of the last one. Null: nobody yet.
-   */
-  claim: z.string().nullable(),
-  /** It is a file now, or waits to be one; kept for those who ask how far it is. */
-  finished: z.boolean(),
-});
-
-export type Partial = z.infer<typeof Partial>;
-
-/** Bytes of an upload that came in one go, durable and never changed: from `start` on. */
 export interface Piece {
+  /** Of the record. */
   key: string;
+  /** Of the bytes. */
+  blobKey: string;
   start: number;
   sizeBytes: number;
   modifiedAt: Date;
 }
 
-interface Known {
-  nonce: string;
+export interface Progress {
   pieces: number;
+  /** Bytes. */
   offset: number;
-  lastKey: string | undefined;
+  /** When the last of it came; undefined: nothing has. */
   touchedAt: Date | undefined;
 }
 
 const OFFSET_DIGITS = 15; // so that keys are in the order of the offsets; the largest safe integer has 16
-const PIECE_KEY = /^blobs\/([0-9a-f-]{36})_([0-9a-f]{16})_(\d{15})$/;
-const LIST_AT_ONCE = 200; // on a disk, listing reads small pieces
+const BLOB_KEY = /^blobs\/([0-9a-f-]{36})_([0-9a-f]{16})_[0-9a-f]{16}$/;
+const PIECE_KEY = /^pieces\/([0-9a-f-]{36})_([0-9a-f]{16})_\d{15}$/;
+const LIST_AT_ONCE = 500;
+const READ_AT_ONCE = 32;
 const MOST_KNOWN = 10_000;
-const SUM_CHARACTERS = 8;
+const MOST_TRIES = 5;
 
 export type PartialUploads = ReturnType<typeof createPartialUploads>;
 
 /**
- * Resumable uploads that are not complete, in the inbox's own store, so on a disk or in a bucket alike. A record says what the
- * upload is and does not change while bytes come. Each piece of them is an object whose key names the offset it begins at,
- * created only if there is none: so of two requests, also at two processes, that begin at one offset, one wins and the other
- * is told; nothing has to be locked, and where the pieces end is how far the upload is.
+ * Resumable uploads, in the inbox's own store, so on a disk or in a bucket alike. Bytes are taken in by the same steps as any
+ * upload's: first a blob of their own, then a small record, created only if there is none, under a key that names the
+ * offset they begin at. So of two requests, also at two processes, that begin at one offset, one wins and the other is told;
+ * nothing has to be locked, nothing is written over, and where the pieces end is how far the upload is. All else that becomes
+ * of an upload is a change of its own record, from exactly what was read.
  */
 export function createPartialUploads({ store }: { store: ObjectStore }) {
-  const known = new Map<string, Known>(); // pieces never change, so only what came since has to be listed
+  const known = new Map<string, Progress & { lastKey: string | undefined }>(); // pieces never change: only what came since is listed
 
-  /** @returns the one that is there already, if there is; @throws Unavailable */
+  /** @returns the one that is there already and has not ended, if there is; @throws Damaged; Unavailable */
   async function create(fresh: Omit<Partial, "nonce" | "claim">): Promise<{ partial: Partial; existed: boolean }> {
     const partial: Partial = { ...fresh, nonce: nonce(), claim: null };
-    const { stored } = await store.put(PARTIALS + partial.upload_id, encode(partial), { ifAbsent: true });
-    const existing = stored ? undefined : await find(partial.upload_id);
-    return existing ? { partial: existing, existed: true } : { partial, existed: false };
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
+      const { stored } = await store.put(PARTIALS + partial.upload_id, encodeChecked(Partial, partial), { ifAbsent: true });
+      if (stored) return { partial, existed: false };
+      const existing = await find(partial.upload_id);
+      if (existing && existing.state !== "ended") return { partial: existing, existed: true };
+      if (existing && (await change(existing, partial))) return { partial, existed: false };
+    }
+    throw new Unavailable("inbox", { cause: new Error("a resumable upload is there and is not, again and again") });
   }
 
   /** Undefined: there is none. @throws Damaged; Unavailable */
   async function find(id: string): Promise<Partial | undefined> {
     const record = await store.readWhole(PARTIALS + id);
     if (!record) return undefined;
-    const partial = decodePartial(record);
+    const partial = decodeChecked(Partial, record);
     if (!partial) throw new Damaged("hash", "the record of a resumable upload cannot be read");
     return partial;
   }
 
-  /** @returns undefined: it is not as it was read any more */
-  async function change(partial: Partial, changes: { size_bytes?: number; claim?: string; finished?: boolean }): Promise<Partial | undefined> {
+  /** @returns what it is now; undefined: it was not as it had been read any more, and stays as it is */
+  async function change(partial: Partial, changes: globalThis.Partial<Partial>): Promise<Partial | undefined> {
     const next = { ...partial, ...changes };
-    return (await store.replaceIf(PARTIALS + partial.upload_id, isExactly(partial), encode(next))) ? next : undefined;
+    const replaced = await store.replaceIf(PARTIALS + partial.upload_id, isExactly(partial), encodeChecked(Partial, next));
+    return replaced ? next : undefined;
   }
 
-  /** How far it is, and when the last of it came (undefined: nothing has). */
-  async function progress({ upload_id: id, nonce: own }: Partial): Promise<Known> {
-    const before = known.get(id);
-    let { pieces, offset, lastKey, touchedAt }: Omit<Known, "nonce"> = before?.nonce === own ? before : { pieces: 0, offset: 0, lastKey: undefined, touchedAt: undefined };
-    for await (const piece of piecesAfter(id, own, lastKey)) {
+  async function progress(partial: Partial): Promise<Progress> {
+    const incarnation = incarnationOf(partial);
+    let { pieces, offset, touchedAt, lastKey } = known.get(incarnation) ?? { pieces: 0, offset: 0, touchedAt: undefined, lastKey: undefined };
+    for await (const piece of piecesAfter(partial, lastKey)) {
       if (piece.start !== offset) break; // cannot be; what stands behind a gap is not acknowledged
       pieces++;
       offset += piece.sizeBytes;
       [lastKey, touchedAt] = [piece.key, piece.modifiedAt];
     }
-    const now: Known = { nonce: own, pieces, offset, lastKey, touchedAt };
-    known.delete(id);
-    known.set(id, now);
+    known.delete(incarnation);
+    known.set(incarnation, { pieces, offset, touchedAt, lastKey });
     if (known.size > MOST_KNOWN) known.delete(known.keys().next().value!);
-    return now;
+    return { pieces, offset, touchedAt };
   }
 
   /** All of them, in order. @throws Damaged where one is missing in the middle; Unavailable */
-  async function list({ upload_id: id, nonce: own }: Partial): Promise<Piece[]> {
+  async function list(partial: Partial): Promise<Piece[]> {
     const pieces: Piece[] = [];
     let offset = 0;
-    for await (const piece of piecesAfter(id, own, undefined)) {
+    for await (const piece of piecesAfter(partial, undefined)) {
       if (piece.start !== offset) throw new Damaged("missing", "a piece of a resumable upload is gone");
       pieces.push(piece);
       offset += piece.sizeBytes;
@@ -113,79 +99,109 @@ export function createPartialUploads({ store }: { store: ObjectStore }) {
     return pieces;
   }
 
-  async function* piecesAfter(id: string, own: string, after: string | undefined): AsyncGenerator<Piece> {
-    const prefix = `${BLOBS}${id}_${own}_`;
-    for (let last = after; ;) {
-      const page: ObjectInfo[] = await store.list(prefix, { limit: LIST_AT_ONCE, ...(last && { after: last }) });
-      for (const { key, sizeBytes, modifiedAt } of page) yield { key, start: Number(key.slice(prefix.length)), sizeBytes, modifiedAt };
-      if (page.length < LIST_AT_ONCE) return;
-      last = page.at(-1)!.key;
+  /** @throws Damaged when the record of one cannot be read */
+  async function* piecesAfter(partial: Partial, after: string | undefined): AsyncGenerator<Piece> {
+    const prefix = `${PIECES}${incarnationOf(partial)}_`;
+    for await (const page of pagesAfter(prefix, after)) {
+      for (let from = 0; from < page.length; from += READ_AT_ONCE) {
+        const read = await Promise.all(page.slice(from, from + READ_AT_ONCE).map(async ({ key, modifiedAt }) => {
+          const bytes = await store.readWhole(key);
+          const record = bytes && decodeChecked(PieceRecord, bytes);
+          if (bytes && !record) throw new Damaged("hash", "the record of a piece cannot be read");
+          return record && { key, blobKey: record.blob_key, start: Number(key.slice(prefix.length)), sizeBytes: record.size_bytes, modifiedAt };
+        }));
+        for (const piece of read) if (piece) yield piece;
+      }
     }
   }
 
-  /** Where the next piece goes. */
-  function keyAt({ upload_id: id, nonce: own }: Partial, offset: number): string {
-    return `${BLOBS}${id}_${own}_${String(offset).padStart(OFFSET_DIGITS, "0")}`;
+  async function* pagesAfter(prefix: string, after: string | undefined): AsyncGenerator<ObjectInfo[]> {
+    for (let last = after; ;) {
+      const page = await store.list(prefix, { limit: LIST_AT_ONCE, ...(last && { after: last }) });
+      yield page;
+      if (page.length < LIST_AT_ONCE) return;
+      last = page.at(-1)!.key;
+      await nextTurn();
+    }
   }
 
-  /**
-   * Ends an upload that is no file's. The record first: what has none is nobody's, and swept.
-   * @returns false: it is not as it was read any more
-   */
-  async function remove(partial: Partial): Promise<boolean> {
-    const removed = await forget(partial);
-    if (removed) await removePieces(partial);
-    return removed;
+  /** For bytes that are coming: a name that nothing else has. */
+  function newBlobKey(partial: Partial): string {
+    return `${BLOBS}${incarnationOf(partial)}_${nonce()}`;
   }
 
-  /** Removes the record alone. @returns false: it is not as it was read any more */
+  /** From now on the bytes count. @returns false: others are there already, and stay */
+  async function addPiece(partial: Partial, offset: number, blobKey: string, sizeBytes: number): Promise<boolean> {
+    const record = encodeChecked(PieceRecord, { blob_key: blobKey, size_bytes: sizeBytes });
+    return (await store.put(pieceKeyAt(partial, offset), record, { ifAbsent: true })).stored;
+  }
+
+  async function takeBack(partial: Partial, offset: number, blobKey: string): Promise<void> {
+    await store.remove([pieceKeyAt(partial, offset), blobKey]);
+  }
+
+  function pieceKeyAt(partial: Partial, offset: number): string {
+    return `${PIECES}${incarnationOf(partial)}_${String(offset).padStart(OFFSET_DIGITS, "0")}`;
+  }
+
+  /** What came of an upload that is finished or ended. @param kept  the blobs that are a manifest's now */
+  async function removePieces(partial: Partial, kept: ReadonlySet<string> = new Set()): Promise<void> {
+    known.delete(incarnationOf(partial));
+    for (const prefix of [BLOBS, PIECES]) {
+      const keys: string[] = [];
+      for await (const page of pagesAfter(`${prefix}${incarnationOf(partial)}_`, undefined)) keys.push(...page.map(({ key }) => key));
+      await store.remove(keys.filter((key) => !kept.has(key)));
+    }
+  }
+
+  /** Removes the record. @returns false: it was not as it had been read any more */
   async function forget(partial: Partial): Promise<boolean> {
-    known.delete(partial.upload_id);
     return store.removeIf(PARTIALS + partial.upload_id, isExactly(partial));
   }
 
   /** Of a record that cannot be read. */
   async function forgetUnreadable(id: string): Promise<boolean> {
-    return store.removeIf(PARTIALS + id, (bytes) => decodePartial(bytes) === undefined);
+    return store.removeIf(PARTIALS + id, (bytes) => decodeChecked(Partial, bytes) === undefined);
   }
 
-  async function removePieces(partial: Partial): Promise<void> {
-    known.delete(partial.upload_id);
-    const keys: string[] = [];
-    for await (const { key } of piecesAfter(partial.upload_id, partial.nonce, undefined)) keys.push(key);
-    await store.remove(keys);
-  }
-
-  /** All there are, a page at a time, with when each was last written. */
+  /** The ids of all there are, a page at a time, with when the record of each was last changed. */
   async function* pages(): AsyncGenerator<{ id: string; modifiedAt: Date }[]> {
     for await (const page of pagesOf(store, PARTIALS)) {
       yield page.map(({ key, modifiedAt }) => ({ id: key.slice(PARTIALS.length), modifiedAt }));
+      await nextTurn();
     }
   }
 
-  return { create, find, change, progress, list, keyAt, remove, forget, forgetUnreadable, removePieces, pages };
+  /** Removes records of pieces, older than `before`, whose upload's own record is gone or another's. */
+  async function removeStrayPieces(before: Date): Promise<void> {
+    for await (const page of pagesOf(store, PIECES)) {
+      const old = page.filter(({ modifiedAt }) => modifiedAt < before);
+      const owners = new Map<string, Partial | undefined>();
+      for (const { key } of old) {
+        const [, id = ""] = PIECE_KEY.exec(key) ?? [];
+        if (!owners.has(id)) owners.set(id, await find(id).catch(() => undefined));
+      }
+      await store.remove(old.flatMap(({ key }) => {
+        const [, id = "", own] = PIECE_KEY.exec(key) ?? [];
+        return owners.get(id)?.nonce === own ? [] : [key];
+      }));
+      await nextTurn();
+    }
+  }
+
+  return { create, find, change, progress, list, newBlobKey, addPiece, takeBack, removePieces, forget, forgetUnreadable, pages, removeStrayPieces };
 }
 
-/** Whose piece it is; undefined: it is no piece of a resumable upload. */
-export function uploadOfPiece(key: string): { id: string; nonce: string } | undefined {
-  const [, id, own] = PIECE_KEY.exec(key) ?? [];
+/** Of which upload a blob is; undefined: of none that is resumable. */
+export function uploadOfBlob(key: string): { id: string; nonce: string } | undefined {
+  const [, id, own] = BLOB_KEY.exec(key) ?? [];
   return id !== undefined && own !== undefined ? { id, nonce: own } : undefined;
 }
 
-/** CRC-32 in hexadecimal, then JSON: with one wrong bit it would be another owner's. */
-function encode(partial: Partial): Buffer {
-  const text = JSON.stringify(Partial.parse(partial)); // in one order of its fields, as records are compared
-  return Buffer.from(crc32(text).toString(16).padStart(SUM_CHARACTERS, "0") + text);
-}
-
-/** Undefined: it is damaged. */
-export function decodePartial(record: Uint8Array): Partial | undefined {
-  const text = Buffer.from(record).toString();
-  const json = text.slice(SUM_CHARACTERS);
-  if (Number.parseInt(text.slice(0, SUM_CHARACTERS), 16) !== crc32(json)) return undefined;
-  return Partial.safeParse(JSON.parse(json)).data;
+function incarnationOf({ upload_id: id, nonce: own }: Pick<Partial, "upload_id" | "nonce">): string {
+  return `${id}_${own}`;
 }
 
 function isExactly(partial: Partial): (bytes: Uint8Array) => boolean {
-  return (bytes) => encode(partial).equals(bytes);
+  return (bytes) => encodeChecked(Partial, partial).equals(bytes);
 }

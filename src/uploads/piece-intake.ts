@@ -3,8 +3,9 @@ import { Failure } from "../core/errors.ts";
 
 /** When a piece ends although more may come, so that what came is durable soon, whatever happens then. */
 export interface PieceLimits {
-  /** Nothing came for so long: the connection may be dead without our knowing. */
+  /** Nothing came for so long, and what did is worth a piece: the connection may be dead without our knowing. */
   silenceMs: number;
+  leastBeforeSilenceBytes: number;
   /** It is so old, and not too small to be worth a piece of its own. */
   ageMs: number;
   leastBytes: number;
@@ -24,8 +25,9 @@ export type PieceIntake = ReturnType<typeof openPieceIntake>;
  * Cuts a body into pieces as it comes. Unlike the one-piece intake it gives out all that has come when the body breaks off:
  * whoever sends to a resumable upload goes on from there.
  * @param mostBytes  of the whole body
+ * @param whyStopped  what to throw where what came before `stop` is of no use
  */
-export function openPieceIntake(source: Readable, mostBytes: number, limits: PieceLimits) {
+export function openPieceIntake(source: Readable, mostBytes: number, limits: PieceLimits, whyStopped: () => Failure) {
   const queue: Buffer[] = [];
   let queuedBytes = 0;
   let cameBytes = 0;
@@ -65,18 +67,18 @@ export function openPieceIntake(source: Readable, mostBytes: number, limits: Pie
   /**
    * The next piece, as its chunks come.
    * @param whole  all of the body is one piece, or none: breaking off throws
-   * @throws Failure FILE_TOO_LARGE past the limit, MALFORMED_REQUEST
+   * @throws Failure FILE_TOO_LARGE past the limit; where it has to be whole MALFORMED_REQUEST when it is not, or why it was stopped
    */
   async function* piece({ whole = false } = {}): AsyncGenerator<Buffer, void> {
     const beganAt = performance.now();
     let sizeBytes = 0;
     for (;;) {
       while (queue.length === 0 && !ending) {
-        const inTime = await news(whole || sizeBytes === 0 ? undefined : limits.silenceMs);
+        const inTime = await news(whole || sizeBytes === 0 ? undefined : silenceAfter(sizeBytes, beganAt));
         if (!inTime && queue.length === 0) return;
       }
       if (ending === "overlong") throw new Failure("FILE_TOO_LARGE", "These are more bytes than the upload has left to come.");
-      if (whole && ending && ending !== "ended") throw new Failure("MALFORMED_REQUEST", "The connection closed before the last byte.");
+      if (whole && ending && ending !== "ended") throw ending === "stopped" ? whyStopped() : new Failure("MALFORMED_REQUEST", "The connection closed before the last byte.");
       const chunk = queue.shift();
       if (!chunk) return;
       queuedBytes -= chunk.length;
@@ -86,6 +88,10 @@ export function openPieceIntake(source: Readable, mostBytes: number, limits: Pie
       const ageMs = performance.now() - beganAt;
       if (!whole && (ageMs >= limits.mostAgeMs || (ageMs >= limits.ageMs && sizeBytes >= limits.leastBytes))) return;
     }
+  }
+
+  function silenceAfter(sizeBytes: number, beganAt: number): number {
+    return sizeBytes >= limits.leastBeforeSilenceBytes ? limits.silenceMs : Math.max(limits.silenceMs, limits.mostAgeMs - (performance.now() - beganAt));
   }
 
   /** @returns false: nothing happened in all that time */

@@ -3,7 +3,8 @@ import { passGarbage } from "../core/garbage.ts";
 import { sniffType, type Measure } from "../objects/measure.ts";
 import { checkFileType } from "./file-types.ts";
 import type { Inbox } from "./inbox.ts";
-import type { Partial, PartialUploads } from "./partial-uploads.ts";
+import type { Partial } from "./partial-record.ts";
+import type { PartialUploads } from "./partial-uploads.ts";
 import type { PieceIntake } from "./piece-intake.ts";
 import type { RunningHashes } from "./running-hashes.ts";
 import { createChecksum, readMetadata, type Checksum } from "./tus-headers.ts";
@@ -19,24 +20,38 @@ export function createPieceWriter({ inbox, partials, hashes, allowedTypes }: {
 }) {
   /**
    * @param from  where the upload stands, bytes
-   * @throws Failure OFFSET_MISMATCH when another request was first, CHECKSUM_MISMATCH, FILE_TYPE_NOT_ALLOWED, and what the
-   * intake throws: nothing of that piece is kept then; Unavailable
+   * @param mostPieces  that it may still come in
+   * @throws Failure OFFSET_MISMATCH when another request was first, CHECKSUM_MISMATCH, FILE_TYPE_NOT_ALLOWED, TOO_MANY_PIECES, and
+   * what the intake throws: nothing of that piece is kept then; Unavailable
    */
-  async function write(partial: Partial, intake: PieceIntake, from: number, checksum: Checksum | undefined): Promise<void> {
-    const { upload_id: id } = partial;
+  async function write(partial: Partial, intake: PieceIntake, from: number, { mostPieces, checksum }: { mostPieces: number; checksum: Checksum | undefined }): Promise<void> {
+    const id = `${partial.upload_id} ${partial.nonce}`;
     const sum = checksum && createChecksum(checksum);
     const measure = hashes.resume(id, from);
     let at = from;
-    while (await intake.hasMore()) {
+    for (let pieces = 0; await intake.hasMore(); pieces++) {
+      if (pieces >= mostPieces) throw new Failure("TOO_MANY_PIECES");
       let piece = measured(intake.piece({ whole: sum !== undefined }), measure);
       if (sum) piece = checked(piece, sum);
       if (at === 0 && allowedTypes.length > 0) piece = ofAllowedType(piece, partial);
-      const { stored, sizeBytes } = await inbox.store.put(partials.keyAt(partial, at), piece, { ifAbsent: true });
-      if (!stored) throw new Failure("OFFSET_MISMATCH");
-      at += sizeBytes;
+      at += await keep(partial, at, piece);
     }
-    if (at === from && sum && !sum.matches()) throw new Failure("CHECKSUM_MISMATCH");
+    if (at === from && sum && intake.ending() === "ended" && !sum.matches()) throw new Failure("CHECKSUM_MISMATCH");
     hashes.keep(id, measure);
+  }
+
+  /** Bytes first, then what makes them count. What has no record is swept, or goes with the upload. */
+  async function keep(partial: Partial, at: number, piece: AsyncIterable<Buffer>): Promise<number> {
+    const blobKey = partials.newBlobKey(partial);
+    const { sizeBytes } = await inbox.store.put(blobKey, piece);
+    if (!(await partials.addPiece(partial, at, blobKey, sizeBytes))) {
+      await inbox.discard({ blobKey });
+      throw new Failure("OFFSET_MISMATCH");
+    }
+    const now = await partials.find(partial.upload_id);
+    if (now?.nonce === partial.nonce && now.state === "open") return sizeBytes;
+    await partials.takeBack(partial, at, blobKey); // another process made a file of it, or ended it, and took the pieces before away
+    throw new Failure(now?.nonce === partial.nonce && now.state !== "ended" ? "OFFSET_MISMATCH" : "UPLOAD_NOT_FOUND");
   }
 
   /** Refuses at the first bytes, not after gigabytes; with fewer of them the finished upload is looked at. */

@@ -26,22 +26,29 @@ export function createResumableExpiry({ partials, expiryMs, stopping, clock, log
         stopping?.throwIfAborted();
       }
     }
+    await partials.removeStrayPieces(before);
     if (ended > 0) log.info({ ended }, "resumable uploads have expired");
     return ended;
   }
 
-  /** @returns whether an unfinished one was ended */
+  /** What has ended, or is a file, is forgotten; what is neither ends now, and is forgotten as much later. @returns whether it ended */
   async function end(id: string, before: Date): Promise<boolean> {
     const partial = await partials.find(id).catch((error: unknown) => {
       if (error instanceof Damaged) return "unreadable" as const;
       throw error;
     });
     if (partial === "unreadable") return partials.forgetUnreadable(id);
+    if (partial?.state === "finished" || partial?.state === "ended") {
+      await partials.forget(partial);
+      return false;
+    }
     if (!partial) return false;
-    // Its pieces may be a manifest's by now: without the record they are swept like any blob, if no manifest names them.
-    if (partial.finished || partial.claim !== null) return (await partials.forget(partial)) && !partial.finished;
     const { touchedAt } = await partials.progress(partial);
-    return (touchedAt ?? new Date(0)) < before && partials.remove(partial);
+    if (touchedAt && touchedAt >= before) return false;
+    const isEnded = (await partials.change(partial, { state: "ended" })) !== undefined;
+    // Of one that was being closed a blob may be a manifest's by now: without an upload under way it is swept, if no manifest names it.
+    if (isEnded && partial.state === "open") await partials.removePieces(partial);
+    return isEnded;
   }
 
   return { runOnce };

@@ -9,13 +9,14 @@ import type { Accept } from "./accept.ts";
 import { checkFileType } from "./file-types.ts";
 import { BLOBS } from "./inbox-keys.ts";
 import type { Inbox, Received } from "./inbox.ts";
-import type { Partial, PartialUploads, Piece } from "./partial-uploads.ts";
+import type { Partial } from "./partial-record.ts";
+import type { PartialUploads, Piece } from "./partial-uploads.ts";
 import { readUploaderId } from "./request-fields.ts";
 import { readMetadata } from "./tus-headers.ts";
 
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 const MOST_TRIES = 5;
-const NOT_FOR_GOOD = new Set(["UNAVAILABLE", "SHUTTING_DOWN", "OUT_OF_SPACE"]);
+const NOT_FOR_GOOD = new Set(["UNAVAILABLE", "SHUTTING_DOWN", "OUT_OF_SPACE", "TOO_BUSY", "BACKLOG_FULL"]);
 
 export interface FinishSettings {
   inbox: Inbox;
@@ -26,71 +27,81 @@ export interface FinishSettings {
   clock: Clock;
 }
 
+/** Asks for room, for so many bytes, and throws where there is none. */
+export type Admit = (sizeBytes: number) => void;
+
 export type Finish = ReturnType<typeof createFinish>;
 
 /** Makes a file of a resumable upload whose bytes are all here: its pieces become what any other upload is by then. */
 export function createFinish({ inbox, partials, accept, smallObjectBytes, allowedTypes, clock }: FinishSettings) {
-  const underWay = new Map<string, Promise<void>>();
+  const underWay = new Map<string, Promise<boolean>>();
 
   /**
    * Once this resolves the upload is promised. It may be asked for again and again, also at other processes.
    * @param sha256  of the bytes as they came, hexadecimal, where that is known
+   * @param admit  called where bytes have to be gathered, which takes memory and room
+   * @returns whether this is what promised it
    * @throws Failure: the upload is gone then, unless it is worth trying again; Unavailable: it is
    */
-  function finish(partial: Partial, sha256?: string): Promise<void> {
+  function finish(partial: Partial, sha256: string | undefined, admit: Admit): Promise<boolean> {
     const known = underWay.get(partial.upload_id);
-    if (known) return known;
-    const finishing = finishNow(partial, sha256).finally(() => underWay.delete(partial.upload_id));
+    if (known) return known.then(() => false);
+    const finishing = finishNow(partial, sha256, admit).finally(() => underWay.delete(partial.upload_id));
     underWay.set(partial.upload_id, finishing);
     return finishing;
   }
 
-  async function finishNow(partial: Partial, sha256: string | undefined): Promise<void> {
-    const claimed = await claim(partial);
-    if (!claimed) return;
+  async function finishNow(partial: Partial, sha256: string | undefined, admit: Admit): Promise<boolean> {
+    const { claimed, isFirst } = await claim(partial);
+    if (!claimed) return false;
     try {
       const { pieces, parts } = await piecesOf(claimed);
-      const received = await gather(pieces, readMetadata(claimed.metadata).declaredType, sha256);
+      const received = await gather(claimed, pieces, { sha256, admit });
       await acceptReceived(claimed, received);
-      if (!(await markFinished(claimed))) return; // whoever claimed it after us, for the same bytes, tidies up
-      for (const part of parts) if (await partials.change(part, { finished: true })) await partials.removePieces(part); // who asks for them again finds them complete
-      if (!received.lent) await partials.removePieces(claimed); // else the blob is the manifest's now
+      await tidyUp(claimed, parts, received.lent ? received.blobKey : null);
+      return true;
     } catch (error) {
       const failure = error instanceof Damaged
         ? new Failure("FILE_DAMAGED", "The bytes were damaged in the inbox before the last of them came. Send the file again.", { cause: error })
         : error;
       if (!(failure instanceof Failure) || NOT_FOR_GOOD.has(failure.code)) throw failure;
-      if (await isFinished(claimed)) return;
-      if (error instanceof Damaged && (await accept.isPromised(claimed.owner_id, claimed.upload_id))) {
-        await markFinished(claimed); // whoever was first died before it could; the pieces went when they were settled
-        return;
-      }
-      await partials.remove(claimed);
+      if (await isPromised(claimed)) return false;
+      // Another process may be just behind us with the same upload: what it needs goes when a sweeper finds no manifest for it.
+      if ((await partials.change(claimed, { state: "ended" })) && isFirst) await partials.removePieces(claimed);
       throw failure;
     }
   }
 
-  /** @returns undefined: it is finished already; @throws Failure UPLOAD_NOT_FOUND */
-  async function claim(partial: Partial): Promise<Partial | undefined> {
+  /** @returns `claimed` undefined: it is finished already; @throws Failure UPLOAD_NOT_FOUND, UPLOAD_IN_USE */
+  async function claim(partial: Partial): Promise<{ claimed: Partial | undefined; isFirst: boolean }> {
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       const now = await partials.find(partial.upload_id);
-      if (now?.nonce !== partial.nonce) throw new Failure("UPLOAD_NOT_FOUND");
-      if (now.finished) return undefined;
-      const claimed = await partials.change(now, { claim: nonce() });
-      if (claimed) return claimed;
+      if (now?.nonce !== partial.nonce || now.state === "ended") throw new Failure("UPLOAD_NOT_FOUND");
+      if (now.state === "finished") return { claimed: undefined, isFirst: false };
+      const claimed = await partials.change(now, { state: "closing", claim: nonce() });
+      if (claimed) return { claimed, isFirst: now.state === "open" };
     }
     throw new Failure("UPLOAD_IN_USE");
   }
 
-  /** @returns false: another process is finishing it, too, or has */
-  async function markFinished(claimed: Partial): Promise<boolean> {
-    return (await partials.change(claimed, { finished: true })) !== undefined;
+  /** Whoever claimed it after us, for the same bytes, does this in our place. */
+  async function tidyUp(claimed: Partial, parts: Partial[], lentKey: string | null): Promise<void> {
+    if (!(await partials.change(claimed, { state: "finished" }))) return;
+    for (const part of parts) {
+      if (await partials.change(part, { state: "finished" })) await partials.removePieces(part); // who asks for it again finds it complete
+    }
+    // A first try, under other settings, may have made another blob of it a manifest's.
+    const named = (await inbox.findManifest(claimed.upload_id))?.blob_key;
+    await partials.removePieces(claimed, new Set([named, lentKey].filter((key) => typeof key === "string")));
   }
 
-  /** Another process was first, and has taken the pieces away. */
-  async function isFinished({ upload_id: id, nonce: own }: Partial): Promise<boolean> {
-    const now = await partials.find(id);
-    return now?.nonce === own && now.finished;
+  /** By another process, or by one that died before it could say so: then the pieces went when they were settled. */
+  async function isPromised(claimed: Partial): Promise<boolean> {
+    const now = await partials.find(claimed.upload_id);
+    if (now?.nonce === claimed.nonce && now.state === "finished") return true;
+    if (!(await accept.isPromised(claimed.owner_id, claimed.upload_id))) return false;
+    await tidyUp(claimed, [], null);
+    return true;
   }
 
   /** @throws Damaged when they are not all there */
@@ -111,18 +122,21 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
     return { pieces, parts };
   }
 
-  /** @throws Failure FILE_TYPE_NOT_ALLOWED; Damaged; Unavailable */
-  async function gather(pieces: Piece[], declaredType: string | undefined, sha256: string | undefined): Promise<Received> {
+  /** @throws Failure FILE_TYPE_NOT_ALLOWED, and what admit throws; Damaged; Unavailable */
+  async function gather(partial: Partial, pieces: Piece[], { sha256, admit }: { sha256: string | undefined; admit: Admit }): Promise<Received> {
     const sizeBytes = sizeOf(pieces);
+    const { declaredType } = readMetadata(partial.metadata);
     const head = await read(pieces, Math.min(HEAD_BYTES, sizeBytes));
     const sniffedType = await sniffType(head);
     checkFileType(allowedTypes, sniffedType, declaredType, head);
     const found = { sizeBytes, sniffedType, bytes: undefined };
+    const only = pieces.length === 1 && !partial.concat ? pieces[0] : undefined; // a part's blob is its own
+    if (sizeBytes > smallObjectBytes && only) return { ...found, blobKey: only.blobKey, lent: true, sha256: sha256 ?? (await hashOf(pieces)) };
+    admit(sizeBytes);
     if (sizeBytes <= smallObjectBytes) {
       const bytes = await read(pieces, sizeBytes);
       return { ...found, bytes, blobKey: null, sha256: assertSame(sha256Of(bytes), sha256) };
     }
-    if (pieces.length === 1) return { ...found, blobKey: pieces[0]!.key, lent: true, sha256: sha256 ?? (await hashOf(pieces)) };
     const blobKey = `${BLOBS}${newId()}-${nonce()}`;
     const measure = createMeasure();
     await inbox.store.put(blobKey, measured(pieces, measure));
@@ -166,8 +180,8 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
     return Buffer.concat(chunks);
   }
 
-  async function open({ key, sizeBytes }: Piece, mostBytes = sizeBytes): Promise<Readable> {
-    const found = await inbox.store.read(key, { start: 0, end: Math.min(sizeBytes, mostBytes) - 1 });
+  async function open({ blobKey, sizeBytes }: Piece, mostBytes = sizeBytes): Promise<Readable> {
+    const found = await inbox.store.read(blobKey, { start: 0, end: Math.min(sizeBytes, mostBytes) - 1 });
     if (found?.sizeBytes !== sizeBytes) throw new Damaged("missing", "a piece of a resumable upload is gone");
     return found.stream;
   }

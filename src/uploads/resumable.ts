@@ -3,11 +3,13 @@ import type { Readable } from "node:stream";
 import type { Clock } from "../core/clock.ts";
 import { Failure } from "../core/errors.ts";
 import { derivedId, isId, newId } from "../core/ids.ts";
+import { Damaged } from "../objects/object-store.ts";
 import type { Inbox } from "./inbox.ts";
-import type { Partial, PartialUploads } from "./partial-uploads.ts";
+import type { Partial } from "./partial-record.ts";
+import type { PartialUploads } from "./partial-uploads.ts";
 import { openPieceIntake, type PieceIntake, type PieceLimits } from "./piece-intake.ts";
 import { createPieceWriter } from "./piece-writer.ts";
-import type { Finish } from "./resumable-finish.ts";
+import type { Admit, Finish } from "./resumable-finish.ts";
 import { createRunningHashes } from "./running-hashes.ts";
 import type { Checksum } from "./tus-headers.ts";
 
@@ -18,6 +20,8 @@ export interface Standing {
   sizeBytes: number | null;
   /** Complete, and promised: a file, or a part that waits for its final upload. */
   complete: boolean;
+  /** What made it so was just done. */
+  isNew: boolean;
   /** Until when it is kept if nothing more comes. */
   expiresAt: Date | undefined;
 }
@@ -45,14 +49,19 @@ export interface NewUpload {
 }
 
 /** Durable after ten seconds, or two of silence; not so often that a fast upload came in more than one piece. */
-const PIECE_LIMITS: PieceLimits = { silenceMs: 2_000, ageMs: 10_000, leastBytes: 8 * 1024 * 1024, mostAgeMs: 60_000 };
+const PIECE_LIMITS: PieceLimits = { silenceMs: 2_000, leastBeforeSilenceBytes: 64 * 1024, ageMs: 10_000, leastBytes: 8 * 1024 * 1024, mostAgeMs: 60_000 };
 const SILENT_MS = 2_000;
 const TURN_WITHIN_MS = 4_500; // whoever comes back after a lost connection is let in within five seconds, or told
 const LOOK_EVERY_MS = 100;
 const MOST_PIECES = 10_000;
 
-/** Asks for room, for so many bytes, and throws where there is none. */
-export type Admit = (sizeBytes: number) => void;
+interface Append {
+  offset: number;
+  length: number | undefined;
+  checksum: Checksum | undefined;
+  welcome: (leftBytes: number) => void;
+  admit: Admit;
+}
 
 /** A request that is bringing bytes. */
 interface Sender {
@@ -78,8 +87,10 @@ export function createResumable(settings: ResumableSettings) {
   async function create({ ownerId, sizeBytes, metadata, isPart, idempotencyKey }: NewUpload): Promise<Partial> {
     assertSize(sizeBytes);
     const id = newUploadId(ownerId, idempotencyKey);
-    const { partial, existed } = await partials.create(describe(id, ownerId, sizeBytes, metadata, isPart ? { kind: "partial" } : null));
-    if (existed && (partial.size_bytes !== sizeBytes || partial.metadata !== metadata)) throw new Failure("IDEMPOTENCY_KEY_REUSED");
+    const fresh = describe(id, ownerId, sizeBytes, metadata, isPart ? { kind: "partial" } : null);
+    const { partial, existed } = await partials.create(fresh).catch(asFailure);
+    const isSame = partial.announced_bytes === sizeBytes && partial.metadata === metadata && partial.concat?.kind === fresh.concat?.kind;
+    if (existed && !isSame) throw new Failure("IDEMPOTENCY_KEY_REUSED");
     return partial;
   }
 
@@ -89,7 +100,7 @@ export function createResumable(settings: ResumableSettings) {
   }
 
   function describe(id: string, ownerId: string, sizeBytes: number | null, metadata: string | null, concat: Partial["concat"]): Omit<Partial, "nonce" | "claim"> {
-    return { upload_id: id, owner_id: ownerId, size_bytes: sizeBytes, metadata, concat, created_at: clock.now().toISOString(), finished: false };
+    return { upload_id: id, owner_id: ownerId, announced_bytes: sizeBytes, size_bytes: sizeBytes, metadata, concat, created_at: clock.now().toISOString(), state: "open" };
   }
 
   function assertSize(sizeBytes: number | null): void {
@@ -99,13 +110,13 @@ export function createResumable(settings: ResumableSettings) {
 
   /** Remembers an upload that came whole with its creation. */
   async function remember({ ownerId, sizeBytes, metadata }: NewUpload, id: string): Promise<void> {
-    await partials.create({ ...describe(id, ownerId, sizeBytes, metadata, null), finished: true });
+    await partials.create({ ...describe(id, ownerId, sizeBytes, metadata, null), state: "finished" });
   }
 
-  /** @throws Failure UPLOAD_NOT_FOUND; Damaged; Unavailable */
+  /** @throws Failure UPLOAD_NOT_FOUND, FILE_DAMAGED; Unavailable */
   async function find(ownerId: string, id: string): Promise<Partial> {
-    const partial = isId(id) ? await partials.find(id) : undefined;
-    if (partial?.owner_id === ownerId) return partial;
+    const partial = isId(id) ? await partials.find(id).catch(asFailure) : undefined;
+    if (partial?.owner_id === ownerId && partial.state !== "ended") return partial;
     throw new Failure("UPLOAD_NOT_FOUND");
   }
 
@@ -121,58 +132,71 @@ export function createResumable(settings: ResumableSettings) {
     return toEnd(partial, admit);
   }
 
-  async function toEnd(partial: Partial, admit?: Admit): Promise<Standing> {
-    const { offset, touchedAt, finished } = await progressOf(partial);
-    if (finished) return completed(offset);
-    const complete = offset === partial.size_bytes;
-    if (complete && partial.concat?.kind !== "partial") {
-      admit?.(offset);
-      await finish(partial, hashes.take(partial.upload_id, offset));
-      return completed(offset);
+  async function toEnd(partial: Partial, admit: Admit): Promise<Standing> {
+    const { offset, touchedAt, now } = await progressOf(partial);
+    if (now.state === "finished") return completed(offset, false);
+    const complete = offset === now.size_bytes;
+    if (complete && now.concat?.kind !== "partial") {
+      const isNew = await finish(now, hashes.take(`${now.upload_id} ${now.nonce}`, offset), admit);
+      return completed(offset, isNew);
     }
-    const expiresAt = new Date((touchedAt ?? new Date(partial.created_at)).getTime() + expiryMs);
-    return { offset, sizeBytes: partial.size_bytes, complete, expiresAt };
+    const expiresAt = new Date((touchedAt ?? new Date(now.created_at)).getTime() + expiryMs);
+    return { offset, sizeBytes: now.size_bytes, complete, isNew: false, expiresAt };
   }
 
   /** The record is read after the pieces: another process that finishes the upload takes these away. */
-  async function progressOf(partial: Partial): Promise<{ offset: number; pieces: number; touchedAt: Date | undefined; finished: boolean }> {
-    const { offset, pieces: count, touchedAt } = await partials.progress(partial);
-    const now = await partials.find(partial.upload_id);
-    if (now?.nonce !== partial.nonce) throw new Failure("UPLOAD_NOT_FOUND");
-    const isAllHere = now.finished || now.claim !== null || now.concat?.kind === "final"; // and in the end its pieces are gone
-    if (isAllHere) return { offset: now.size_bytes!, pieces: 0, touchedAt: undefined, finished: now.finished };
-    return { offset, pieces: count, touchedAt, finished: false };
+  async function progressOf(partial: Partial): Promise<{ offset: number; pieces: number; touchedAt: Date | undefined; now: Partial }> {
+    const { offset, pieces: count, touchedAt } = await partials.progress(partial).catch(asFailure);
+    const now = await partials.find(partial.upload_id).catch(asFailure);
+    if (now?.nonce !== partial.nonce || now.state === "ended") throw new Failure("UPLOAD_NOT_FOUND");
+    const isAllHere = now.state !== "open" || now.concat?.kind === "final"; // and in the end its pieces are gone
+    return isAllHere ? { offset: now.size_bytes!, pieces: 0, touchedAt: undefined, now } : { offset, pieces: count, touchedAt, now };
   }
 
-  function completed(sizeBytes: number): Standing {
-    return { offset: sizeBytes, sizeBytes, complete: true, expiresAt: undefined };
+  function completed(sizeBytes: number, isNew: boolean): Standing {
+    return { offset: sizeBytes, sizeBytes, complete: true, isNew, expiresAt: undefined };
   }
 
   /**
    * Takes bytes in from `offset` on, durable piece by piece, and finishes the upload with the last of them.
-   * @param admit  called before the first byte is read
+   * @param length  of the whole upload, where the client says it only now
+   * @param welcome  called before the first byte is read, with how many may come
+   * @param admit  called before the upload is finished
    * @throws Failure OFFSET_MISMATCH, UPLOAD_IN_USE, FILE_TOO_LARGE, CHECKSUM_MISMATCH, TOO_MANY_PIECES, and what finishing
    * throws; MALFORMED_REQUEST when the body broke off (what came of it is kept, without a checksum); Unavailable
    */
-  async function append(partial: Partial, source: Readable, { offset, checksum, admit }: { offset: number; checksum?: Checksum | undefined; admit: Admit }): Promise<Standing> {
+  async function append(partial: Partial, source: Readable, { offset, length, checksum, welcome, admit }: Append): Promise<Standing> {
     const sender = await takeTurn(partial.upload_id);
     try {
-      const { offset: from, pieces: count } = await progressOf(partial);
+      const { offset: from, pieces: count, now } = await progressOf(partial);
       if (offset !== from) throw new Failure("OFFSET_MISMATCH");
-      if (count >= MOST_PIECES) throw new Failure("TOO_MANY_PIECES");
-      const leftBytes = (partial.size_bytes ?? limitBytes) - from;
-      admit(leftBytes);
-      const intake = (sender.intake = openPieceIntake(source, leftBytes, pieceLimits));
+      const upload = length === undefined ? now : await setLength(now, from, length);
+      const leftBytes = (upload.size_bytes ?? limitBytes) - from;
+      welcome(leftBytes);
+      if (count >= MOST_PIECES && leftBytes > 0) throw new Failure("TOO_MANY_PIECES");
+      const whyStopped = () => new Failure(stopping ? "SHUTTING_DOWN" : "UPLOAD_IN_USE");
+      const intake = (sender.intake = openPieceIntake(source, leftBytes, pieceLimits, whyStopped));
       if (stopping) intake.stop();
-      await pieces.write(partial, intake, from, checksum);
+      await pieces.write(upload, intake, from, { mostPieces: MOST_PIECES - count, checksum });
       const ending = intake.ending();
       if (ending === "broken") throw new Failure("MALFORMED_REQUEST", "The connection closed before the last byte.");
       if (ending === "overlong") throw new Failure("FILE_TOO_LARGE", "These are more bytes than the upload has left to come.");
-      if (ending === "stopped") throw new Failure(stopping ? "SHUTTING_DOWN" : "UPLOAD_IN_USE");
-      return await toEnd(partial);
+      if (ending === "stopped") throw whyStopped();
+      return await toEnd(upload, admit);
     } finally {
       sender.leave();
     }
+  }
+
+  /** @throws Failure FILE_TOO_LARGE, EMPTY_FILE, MALFORMED_TUS_HEADER, UPLOAD_IN_USE */
+  async function setLength(partial: Partial, offset: number, sizeBytes: number): Promise<Partial> {
+    assertSize(sizeBytes);
+    if (partial.size_bytes === sizeBytes) return partial;
+    if (partial.size_bytes !== null) throw new Failure("MALFORMED_TUS_HEADER", "Upload-Length was said before, and is another.");
+    if (offset > sizeBytes) throw new Failure("MALFORMED_TUS_HEADER", "Upload-Length is less than what has come already.");
+    const next = await partials.change(partial, { size_bytes: sizeBytes });
+    if (!next) throw new Failure("UPLOAD_IN_USE");
+    return next;
   }
 
   /** @throws Failure UPLOAD_COMPLETE */
@@ -182,50 +206,38 @@ export function createResumable(settings: ResumableSettings) {
     sender?.intake?.stop();
     const turn = await takeTurn(id);
     try {
-      const now = await partials.find(id);
-      if (!now) return;
-      if (now.finished || now.claim !== null || !(await partials.remove(now))) throw new Failure("UPLOAD_COMPLETE");
+      const now = await partials.find(id).catch(asFailure);
+      if (now?.nonce !== partial.nonce || now.state === "ended") return;
+      // From exactly what was read: whoever is closing it was first, or finds it ended.
+      if (now.state !== "open" || !(await partials.change(now, { state: "ended" }))) throw new Failure("UPLOAD_COMPLETE");
+      await partials.removePieces(now);
     } finally {
       turn.leave();
     }
-  }
-
-  /** The client knows by now how long it is. @throws Failure FILE_TOO_LARGE, EMPTY_FILE, MALFORMED_TUS_HEADER */
-  async function setLength(partial: Partial, sizeBytes: number): Promise<Partial> {
-    assertSize(sizeBytes);
-    if (partial.size_bytes === sizeBytes) return partial;
-    if (partial.size_bytes !== null) throw new Failure("MALFORMED_TUS_HEADER", "Upload-Length was said before, and is another.");
-    const { offset } = await partials.progress(partial);
-    if (offset > sizeBytes) throw new Failure("MALFORMED_TUS_HEADER", "Upload-Length is less than what has come already.");
-    const next = await partials.change(partial, { size_bytes: sizeBytes });
-    if (!next) throw new Failure("UPLOAD_IN_USE");
-    return next;
   }
 
   /**
    * Makes one file of parts, in their order. Asked for again it is the same one, whatever became of the first answer.
    * @throws Failure UPLOAD_NOT_FOUND, PART_INCOMPLETE, FILE_TOO_LARGE, IDEMPOTENCY_KEY_REUSED, and what finishing throws
    */
-  async function concatenate({ ownerId, metadata, idempotencyKey }: Omit<NewUpload, "isPart" | "sizeBytes">, parts: string[], admit: Admit): Promise<Partial> {
-    const id = idempotencyKey === undefined ? derivedId(secret, ownerId, "final", ...parts) : derivedId(secret, ownerId, idempotencyKey);
-    const known = await partials.find(id);
-    if (known && (known.concat?.kind !== "final" || known.concat.parts.join() !== parts.join())) throw new Failure("IDEMPOTENCY_KEY_REUSED");
-    if (known) {
-      await toEnd(known, admit);
-      return known;
+  async function concatenate({ ownerId, metadata, idempotencyKey }: Omit<NewUpload, "isPart" | "sizeBytes">, parts: string[], admit: Admit): Promise<{ partial: Partial; standing: Standing }> {
+    const id = idempotencyKey === undefined ? derivedId(secret, ownerId, "final", metadata ?? "", ...parts) : derivedId(secret, ownerId, idempotencyKey);
+    const known = await partials.find(id).catch(asFailure);
+    if (known && known.state !== "ended") {
+      if (known.concat?.kind !== "final" || known.concat.parts.join() !== parts.join() || known.metadata !== metadata) throw new Failure("IDEMPOTENCY_KEY_REUSED");
+      return { partial: known, standing: await toEnd(known, admit) };
     }
     let sizeBytes = 0;
     for (const part of await Promise.all(parts.map((partId) => find(ownerId, partId)))) {
       if (part.concat?.kind !== "partial") throw new Failure("MALFORMED_TUS_HEADER", "Upload-Concat names an upload that is not partial.");
-      const { offset, finished } = await progressOf(part);
-      if (finished) throw new Failure("UPLOAD_NOT_FOUND", "A part has become a part of another file.");
-      if (offset !== part.size_bytes) throw new Failure("PART_INCOMPLETE");
+      const { offset, now } = await progressOf(part);
+      if (now.state !== "open") throw new Failure("UPLOAD_NOT_FOUND", "A part has become a part of another file.");
+      if (offset !== now.size_bytes) throw new Failure("PART_INCOMPLETE");
       sizeBytes += offset;
     }
     assertSize(sizeBytes);
-    const { partial } = await partials.create(describe(id, ownerId, sizeBytes, metadata, { kind: "final", parts }));
-    await toEnd(partial, admit);
-    return partial;
+    const { partial } = await partials.create(describe(id, ownerId, sizeBytes, metadata, { kind: "final", parts })).catch(asFailure);
+    return { partial, standing: await toEnd(partial, admit) };
   }
 
   /** One request at a time for each upload, in this process. @throws Failure UPLOAD_IN_USE */
@@ -268,5 +280,10 @@ export function createResumable(settings: ResumableSettings) {
     for (const { intake } of senders.values()) intake?.stop();
   }
 
-  return { create, newUploadId, assertSize, remember, find, standing, append, terminate, setLength, concatenate, stop };
+  return { create, newUploadId, assertSize, remember, find, standing, append, terminate, concatenate, stop };
+}
+
+/** What the inbox has of it cannot be read: nobody can go on with it. */
+function asFailure(error: unknown): never {
+  throw error instanceof Damaged ? new Failure("FILE_DAMAGED", "What the inbox has of this upload is damaged. Begin a new one.", { cause: error }) : error;
 }

@@ -11,7 +11,7 @@ export type RunningHashes = ReturnType<typeof createRunningHashes>;
 export function createRunningHashes() {
   const kept = new Map<string, { measure: Measure; upTo: number }>();
 
-  /** For what comes at `offset`. Undefined: not all before it came through here. */
+  /** @param id  of the upload and of nothing else that was under its id; for what comes at `offset`. Undefined: not all before it came through here. */
   function resume(id: string, offset: number): Measure | undefined {
     const found = kept.get(id);
     kept.delete(id);

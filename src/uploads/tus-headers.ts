@@ -64,6 +64,7 @@ export function readConcat(req: Request): { kind: "partial" } | { kind: "final";
   if (!text.startsWith("final;")) throw malformed("Upload-Concat is partial, or final; with the addresses of the parts.");
   const parts = text.slice("final;".length).trim().split(/ +/).map(idOfAddress);
   if (parts.length > MOST_PARTS) throw malformed(`A final upload has at most ${MOST_PARTS} parts.`);
+  if (new Set(parts).size < parts.length) throw malformed("Upload-Concat names a part twice.");
   return { kind: "final", parts };
 }
 

@@ -1,13 +1,13 @@
 import { Router, type Request, type Response } from "express";
 import { accountOf } from "../accounts/authenticate.ts";
-import { Failure } from "../core/errors.ts";
+import { Failure, Unavailable } from "../core/errors.ts";
 import { allow } from "../http/answer-errors.ts";
 import { addressOf } from "../http/client-address.ts";
 import type { RateLimits } from "../http/rate-limit.ts";
 import type { Accept } from "./accept.ts";
 import type { Admission, Place } from "./admission.ts";
 import type { Inbox } from "./inbox.ts";
-import type { Partial } from "./partial-uploads.ts";
+import type { Partial } from "./partial-record.ts";
 import { readIdempotencyKey, readUploaderId } from "./request-fields.ts";
 import { nameless } from "./resumable-finish.ts";
 import type { NewUpload, Resumable, Standing } from "./resumable.ts";
@@ -22,6 +22,7 @@ export interface TusSettings {
   limitBytes: number;
 }
 
+const RETRY_AFTER_SECONDS = 5;
 const BODY_TYPE = "application/offset+octet-stream";
 
 /** Resumable uploads: tus 1.0 (https://tus.io/protocols/resumable-upload). An upload's id is its file's later on. */
@@ -32,7 +33,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
     res.setHeader("Tus-Resumable", TUS_VERSION);
     res.setHeader("Cache-Control", "no-store");
     const override = req.method === "POST" ? req.get("X-HTTP-Method-Override")?.toUpperCase() : undefined;
-    if (override !== undefined) req.method = override;
+    if (override === "PATCH" || override === "DELETE") req.method = override; // HEAD would be answered without the body it announces
     if (req.method === "OPTIONS" || req.get("Tus-Resumable") === TUS_VERSION) return next();
     res.setHeader("Tus-Version", TUS_VERSION);
     throw new Failure("UNSUPPORTED_TUS_VERSION");
@@ -55,16 +56,13 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
   router.route(`${UPLOADS_PATH}/:id`)
     .options((_req, res) => answerOptions(res))
     .head(async (req, res) => {
-      const partial = await resumable.find(accountOf(res), req.params.id);
-      await withPlace(req, async (place) => {
-        const standing = await resumable.standing(partial, place.take);
-        describe(res, standing);
-        if (standing.sizeBytes === null) res.setHeader("Upload-Defer-Length", "1");
-        else res.setHeader("Upload-Length", standing.sizeBytes);
-        if (partial.metadata !== null) res.setHeader("Upload-Metadata", partial.metadata);
-        if (partial.concat) res.setHeader("Upload-Concat", concatOf(partial.concat));
-        res.status(200).end();
-      });
+      const { partial, standing } = await standingOf(req, accountOf(res), req.params.id).catch(asLocked);
+      describe(res, standing);
+      if (standing.sizeBytes === null) res.setHeader("Upload-Defer-Length", "1");
+      else res.setHeader("Upload-Length", standing.sizeBytes);
+      if (partial.metadata !== null) res.setHeader("Upload-Metadata", partial.metadata);
+      if (partial.concat) res.setHeader("Upload-Concat", concatOf(partial.concat));
+      res.status(200).end();
     })
     .patch(async (req, res) => {
       const offset = readBytes(req, "Upload-Offset");
@@ -72,12 +70,13 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
       assertBodyType(req);
       const checksum = readChecksum(req);
       const length = readBytes(req, "Upload-Length");
-      let partial = await resumable.find(accountOf(res), req.params.id);
+      const partial = await resumable.find(accountOf(res), req.params.id);
       if (partial.concat?.kind === "final") throw new Failure("FINAL_UPLOAD");
-      if (length !== undefined) partial = await resumable.setLength(partial, length);
       await withPlace(req, async (place) => {
-        const standing = await resumable.append(partial, req, { offset, checksum, admit: (leftBytes) => welcome(req, res, place, leftBytes) });
-        place.finished(partial, standing);
+        const standing = await resumable.append(partial, req, {
+          offset, length, checksum, welcome: (leftBytes) => welcome(req, res, place, leftBytes), admit: place.exchange,
+        });
+        place.promised(standing);
         describe(res, standing);
         res.status(204).end();
       });
@@ -88,23 +87,28 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
     })
     .all(allow("OPTIONS", "HEAD", "PATCH", "DELETE"));
 
+  async function standingOf(req: Request, ownerId: string, id: string): Promise<{ partial: Partial; standing: Standing }> {
+    const partial = await resumable.find(ownerId, id);
+    return withPlace(req, async (place) => {
+      const standing = await resumable.standing(partial, place.exchange);
+      place.promised(standing);
+      return { partial, standing };
+    });
+  }
+
   async function create(req: Request, res: Response, place: Taking, fresh: NewUpload): Promise<void> {
     const bodyBytes = announcedBytes(req);
     if (bodyBytes !== 0) assertBodyType(req);
     const checksum = readChecksum(req);
-    if (fresh.sizeBytes !== null && bodyBytes !== undefined && bodyBytes > fresh.sizeBytes) throw new Failure("FILE_TOO_LARGE", "The body is longer than Upload-Length.");
     resumable.assertSize(fresh.sizeBytes);
-    const limited = rates.limited(res, { address: addressOf(req), account: accountOf(res) }, () => () => {});
-    limited();
+    if (bodyBytes !== undefined && bodyBytes > (fresh.sizeBytes ?? limitBytes)) throw new Failure("FILE_TOO_LARGE", "The body is longer than the upload.");
+    rates.limited(res, subjectsOf(req, res), () => place.take(bodyBytes));
     if (bodyBytes !== 0 && bodyBytes === fresh.sizeBytes && !fresh.isPart && !checksum) return acceptWhole(req, res, place, fresh);
     const partial = await resumable.create(fresh);
-    let standing: Standing | undefined;
-    if (bodyBytes !== 0) {
-      standing = await resumable.append(partial, req, { offset: 0, checksum, admit: (leftBytes) => welcome(req, res, place, leftBytes) });
-      place.finished(partial, standing);
-    } else {
-      standing = await resumable.standing(partial, place.take);
-    }
+    const standing = bodyBytes === 0
+      ? await resumable.standing(partial, place.exchange)
+      : await resumable.append(partial, req, { offset: 0, length: undefined, checksum, welcome: () => goOn(req, res), admit: place.exchange });
+    place.promised(standing);
     answerCreated(res, partial.upload_id, standing);
   }
 
@@ -112,7 +116,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
   async function acceptWhole(req: Request, res: Response, place: Taking, fresh: NewUpload): Promise<void> {
     const id = resumable.newUploadId(fresh.ownerId, fresh.idempotencyKey);
     const { fileName, declaredType, uploaderId } = readMetadata(fresh.metadata);
-    welcome(req, res, place, fresh.sizeBytes!);
+    goOn(req, res);
     const received = await inbox.receive(req, declaredType);
     await accept.accept({
       accountId: fresh.ownerId, received, fileName: fileName ?? nameless(id), declaredType, uploaderId: readUploaderId(uploaderId),
@@ -120,15 +124,16 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
     });
     place.accepted(fresh.sizeBytes!);
     await resumable.remember(fresh, id);
-    answerCreated(res, id, { offset: fresh.sizeBytes!, sizeBytes: fresh.sizeBytes, complete: true, expiresAt: undefined });
+    answerCreated(res, id, { offset: fresh.sizeBytes!, expiresAt: undefined });
   }
 
   async function concatenate(req: Request, res: Response, place: Taking, fresh: Omit<NewUpload, "isPart" | "sizeBytes">, parts: string[]): Promise<void> {
     if (req.get("Upload-Length") !== undefined || req.get("Upload-Defer-Length") !== undefined) throw new Failure("MALFORMED_TUS_HEADER", "A final upload is as long as its parts: it takes no Upload-Length.");
     if (announcedBytes(req) !== 0) throw new Failure("FINAL_UPLOAD");
-    const partial = await resumable.concatenate(fresh, parts, place.take);
-    place.accepted(partial.size_bytes!);
-    answerCreated(res, partial.upload_id, { offset: partial.size_bytes!, sizeBytes: partial.size_bytes, complete: true, expiresAt: undefined });
+    rates.limited(res, subjectsOf(req, res), () => {});
+    const { partial, standing } = await resumable.concatenate(fresh, parts, place.exchange);
+    place.promised(standing);
+    answerCreated(res, partial.upload_id, standing);
   }
 
   /** Before a byte of the body is read. @throws Failure as the other doors */
@@ -136,15 +141,19 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
     const bodyBytes = announcedBytes(req);
     if (bodyBytes !== undefined && bodyBytes > leftBytes) throw new Failure("FILE_TOO_LARGE", "These are more bytes than the upload has left to come.");
     place.take(bodyBytes);
+    goOn(req, res);
+  }
+
+  function goOn(req: Request, res: Response): void {
     if (req.headers.expect !== undefined && req.httpVersion !== "1.0" && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
   }
 
   type Taking = ReturnType<typeof openPlace>;
 
-  async function withPlace(req: Request, work: (place: Taking) => Promise<void>): Promise<void> {
+  async function withPlace<T>(req: Request, work: (place: Taking) => Promise<T>): Promise<T> {
     const place = openPlace(addressOf(req));
     try {
-      await work(place);
+      return await work(place);
     } finally {
       place.release();
     }
@@ -157,10 +166,14 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
       take(sizeBytes: number | undefined): void {
         taken ??= admission.admit(address, sizeBytes);
       },
-      accepted: (sizeBytes: number) => taken?.accepted(sizeBytes),
-      finished(partial: Partial, { complete, offset }: Standing): void {
-        if (complete && !partial.concat) place.accepted(offset);
+      /** What the body needed is not needed any more, but something else. */
+      exchange(sizeBytes: number): void {
+        taken?.release();
+        taken = undefined;
+        place.take(sizeBytes);
       },
+      accepted: (sizeBytes: number) => taken?.accepted(sizeBytes),
+      promised: ({ isNew, offset }: Standing) => isNew && place.accepted(offset),
       release: () => taken?.release(),
     };
     return place;
@@ -178,19 +191,32 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
 }
 
 /** Relative, so that it is right behind any proxy. */
-function answerCreated(res: Response, id: string, standing: Standing): void {
+function answerCreated(res: Response, id: string, standing: Pick<Standing, "offset" | "expiresAt">): void {
   res.setHeader("Location", `${UPLOADS_PATH}/${id}`);
   describe(res, standing);
   res.status(201).end();
 }
 
-function describe(res: Response, { offset, expiresAt }: Standing): void {
+function describe(res: Response, { offset, expiresAt }: Pick<Standing, "offset" | "expiresAt">): void {
   res.setHeader("Upload-Offset", offset);
   if (expiresAt) res.setHeader("Upload-Expires", expiresAt.toUTCString());
 }
 
 function concatOf(concat: NonNullable<Partial["concat"]>): string {
   return concat.kind === "partial" ? "partial" : `final;${concat.parts.map((id) => `${UPLOADS_PATH}/${id}`).join(" ")}`;
+}
+
+function subjectsOf(req: Request, res: Response): Record<string, string> {
+  return { address: addressOf(req), account: accountOf(res) };
+}
+
+/**
+ * HEAD is answered so that clients ask again: tus-js-client (4.3) takes any failure but 423 as the upload's being gone, and
+ * begins a new one.
+ */
+function asLocked(error: unknown): never {
+  const passes = error instanceof Unavailable || (error instanceof Failure && (error.status === 503 || error.status === 507));
+  throw passes ? new Failure("UPLOAD_IN_USE", undefined, { cause: error, retryAfterSeconds: RETRY_AFTER_SECONDS }) : error;
 }
 
 /** Undefined: the client does not say. */

@@ -263,13 +263,13 @@ export const GUARDS = [
     test: ["test/files/downloads.test.ts", "DOWNLOAD_MIN_BYTES_PER_SECOND"],
   },
   {
-    guard: "Of two requests at one offset of an upload one is first", file: "src/uploads/piece-writer.ts",
-    from: "piece, { ifAbsent: true })", to: "piece, {})",
+    guard: "Of two requests at one offset of an upload one is first", file: "src/uploads/partial-uploads.ts",
+    from: "record, { ifAbsent: true })).stored;", to: "record, {})).stored;",
     test: ["test/uploads/tus-broken-off.test.ts", "goes on at either of them"],
   },
   {
     guard: "Complete is said of nothing that is not promised", file: "src/uploads/resumable.ts",
-    from: "      await finish(partial, hashes.take(partial.upload_id, offset));\n", to: "",
+    from: "const isNew = await finish(now, hashes.take(`${now.upload_id} ${now.nonce}`, offset), admit);", to: "const isNew = false;",
     test: ["test/uploads/tus-crashes.test.ts", "is not called complete"],
   },
   {
@@ -299,12 +299,27 @@ export const GUARDS = [
   },
   {
     guard: "Pieces that may be a manifest's do not go with their record", file: "src/uploads/resumable-expiry.ts",
-    from: "    if (partial.finished || partial.claim !== null) return", to: "    if (partial.claim === \"\") return",
+    from: "    if (isEnded && partial.state === \"open\") await", to: "    if (isEnded) await",
     test: ["test/uploads/tus-crashes.test.ts", "ends when nothing has"],
   },
   {
     guard: "An upload whose process died after its promise is known by it", file: "src/uploads/resumable-finish.ts",
-    from: "      if (error instanceof Damaged && (await", to: "      if (error === undefined && (await",
+    from: "      if (await isPromised(claimed)) return false;\n", to: "",
     test: ["test/uploads/tus-crashes.test.ts", "died right after its promise"],
+  },
+  {
+    guard: "A piece that comes after the upload was finished elsewhere does not count", file: "src/uploads/piece-writer.ts",
+    from: "    if (now?.nonce === partial.nonce && now.state === \"open\") return sizeBytes;", to: "    if (now !== null) return sizeBytes;",
+    test: ["test/uploads/tus-bucket-races.test.ts", "put together late"],
+  },
+  {
+    guard: "Ending an upload and finishing it exclude each other", file: "src/uploads/partial-uploads.ts",
+    from: "partial.upload_id, isExactly(partial), encodeChecked(Partial, next));", to: "partial.upload_id, () => true, encodeChecked(Partial, next));",
+    test: ["test/uploads/tus-bucket-races.test.ts", "cross at two processes"],
+  },
+  {
+    guard: "What a manifest names stays when pieces are tidied up", file: "src/uploads/resumable-finish.ts",
+    from: "new Set([named, lentKey]", to: "new Set([lentKey]",
+    test: ["test/uploads/tus-crashes.test.ts", "more is small"],
   },
 ];

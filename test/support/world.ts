@@ -111,9 +111,12 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
   };
 }
 
-/** What waits in the inbox: manifests and blobs. Beside them it keeps the web processes' tallies, and whose inbox it is. */
+/**
+ * What waits in the inbox, or is on its way there: manifests, blobs, pieces of resumable uploads. Beside them it keeps records of
+ * these, the web processes' tallies, and whose inbox it is.
+ */
 export async function inboxKeys({ context: { inbox } }: Pick<World, "context">): Promise<string[]> {
-  const pages = await Promise.all(["manifests/", "blobs/"].map((prefix) => inbox.store.list(prefix, { limit: 1_000 })));
+  const pages = await Promise.all(["manifests/", "blobs/", "pieces/"].map((prefix) => inbox.store.list(prefix, { limit: 1_000 })));
   return pages.flat().map(({ key }) => key);
 }
 

@@ -6,7 +6,7 @@ import { parseConfig } from "../../src/core/config.ts";
 import { createLog } from "../../src/core/log.ts";
 import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
-import { BODY, sha256, tusAt } from "../support/tus.ts";
+import { BODY, checksum, sha256, tusAt } from "../support/tus.ts";
 import { inboxKeys, openWorld, type World } from "../support/world.ts";
 
 let world: World;
@@ -144,6 +144,19 @@ describe("with two web processes", () => {
     await assertBecomesFile(location, bytes);
   });
 
+  test("the hash of what was terminated is not that of what comes under the same key", async () => {
+    const elsewhere = tusAt(second.url());
+    const key = { "Idempotency-Key": "terminated", "Upload-Defer-Length": "1" };
+    const [first, other] = [tus.bytes(5_000), tus.bytes(5_000)];
+    const { location } = await tus.create(key);
+    await tus.patch(location, 0, first);
+    await elsewhere.remove(location);
+    expect((await elsewhere.create(key)).location).toBe(location);
+    await elsewhere.patch(location, 0, other);
+    expect((await tus.patch(location, 5_000, new Uint8Array(), { "Upload-Length": "5000" })).status).toBe(204);
+    await assertBecomesFile(location, other);
+  });
+
   test("of requests at one offset of one upload, one is taken; the file is one", async () => {
     const bytes = tus.bytes(1_000_000);
     const location = await create();
@@ -169,6 +182,23 @@ describe("with two web processes", () => {
     await assertBecomesFile(one.location, bytes);
     expect(await world.sql("select 1 from file_events where file_id = $1", [tus.idOf(one.location)])).toHaveLength(1);
     expect(await inboxKeys(world)).toEqual([]);
+  });
+
+  test("one that is stopped does not blame the bytes of a request with a checksum", async () => {
+    const third = await openSite(context);
+    const answers = await Promise.all([0, 500].map(async (sentBytes) => {
+      const location = await create();
+      const bytes = tus.bytes(1_000);
+      const headers = { ...BODY, "Upload-Offset": "0", "Content-Length": "1000", "Upload-Checksum": checksum("sha1", bytes) };
+      const sending = request(third.url() + location, { method: "PATCH", headers });
+      open.push(sending);
+      sending.flushHeaders();
+      if (sentBytes > 0) sending.write(bytes.subarray(0, sentBytes));
+      return { answer: new Promise((resolve) => sending.on("response", (response) => resolve(response.resume().statusCode)).on("error", resolve)) };
+    }));
+    await eventually(() => third.underWay().uploads, 2);
+    await third.stop();
+    expect(await Promise.all(answers.map(({ answer }) => answer))).toEqual([503, 503]);
   });
 
   test("one that is stopped keeps what has come, says so, and the other goes on", async () => {

@@ -7,6 +7,7 @@ import puppeteer from "puppeteer";
 import type { DetailedError } from "tus-js-client";
 import { build } from "vite";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { Unavailable } from "../../src/core/errors.ts";
 import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
 import { openFaultProxy } from "../support/fault-proxy.ts";
@@ -89,6 +90,23 @@ test("another run of tus-js-client goes on with an upload that an earlier one wa
   await assertStored(location, bytes);
 });
 let underWay: { abort(terminate?: boolean): Promise<void>; url: string | null };
+
+test("tus-js-client waits for an inbox that is away, and hands in no second file", async () => {
+  const { partials } = world.context;
+  const { change, find } = partials;
+  const away = async () => { throw new Unavailable("inbox"); };
+  partials.change = async (partial, changes) => {
+    if (changes.state !== "finished") return change(partial, changes);
+    [partials.change, partials.find] = [away, away]; // promised, and then
+    setTimeout(() => ([partials.change, partials.find] = [change, find]), 300);
+    return away();
+  };
+  const before = await world.ledger();
+  const bytes = tus.bytes(300_000);
+  const { location } = await sendByTusJs(world.url, bytes, { chunkSize: 100_000 });
+  await assertStored(location, bytes);
+  expect(await world.ledger()).toBe(before + 1);
+});
 
 test("tus-js-client is told 460 when the bytes are not those of its checksum", async () => {
   const bytes = tus.bytes(50_000);

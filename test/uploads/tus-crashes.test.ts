@@ -1,5 +1,10 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
+import { createAccept } from "../../src/uploads/accept.ts";
+import { createDeadLetters } from "../../src/uploads/dead-letters.ts";
+import { createEnqueue } from "../../src/uploads/enqueue.ts";
+import { createTally } from "../../src/uploads/tally.ts";
+import { createFinish } from "../../src/uploads/resumable-finish.ts";
 import type { Manifest } from "../../src/uploads/messages.ts";
 import { createResumableExpiry } from "../../src/uploads/resumable-expiry.ts";
 import { fetch } from "../support/fetch.ts";
@@ -34,7 +39,7 @@ async function dieBeforeFinished(work: () => Promise<unknown>): Promise<void> {
   const { partials } = world.context;
   const { change } = partials;
   partials.change = async (partial, changes) => {
-    if (changes.finished) throw new Unavailable("inbox", { cause: new Error("died here") });
+    if (changes.state === "finished") throw new Unavailable("inbox", { cause: new Error("died here") });
     return change(partial, changes);
   };
   await work().finally(() => (partials.change = change));
@@ -62,6 +67,45 @@ test.each([["of one piece", [0, 50_000]], ["of several pieces", [0, 20_000, 50_0
   expect([await keysOf(location), await keysOf(late)]).toEqual([[], []]);
 });
 
+test.each([
+  ["more is small", { smallObjectBytes: 100_000, allowedTypes: [] }], ["fewer types are accepted", { smallObjectBytes: 1_000, allowedTypes: ["image/png"] }],
+])("an upload whose process died right after its promise keeps its bytes where, after the restart, %s", async (_what, settings) => {
+  const { partials, inbox, clock, log, db, requestDb, redis, stream, name } = world.context;
+  const bytes = tus.bytes(50_000);
+  const location = await begun(bytes.length);
+  await dieBeforeFinished(async () => expect((await tus.patch(location, 0, bytes)).status).toBe(503));
+  const enqueue = createEnqueue({ redis, stream, log });
+  const accept = createAccept({
+    db: requestDb, inbox, deadLetters: createDeadLetters({ db: requestDb, inbox, enqueue, worker: name, log }), enqueue, redis, stream, secret: world.config.SECRET_KEY, acceptedBy: name,
+    tally: createTally({ store: inbox.store, name: "restarted", log }), clock,
+  });
+  const { finish } = createFinish({ inbox, partials, accept, clock, ...settings });
+  await finish((await partials.find(tus.idOf(location)))!, undefined, () => {});
+  expect(await tus.offset(location)).toBe(bytes.length);
+  await assertOneFile(location, bytes);
+  expect(await db.query("select 1 from dead_letters")).toMatchObject({ rowCount: 0 });
+  expect(await keysOf(location)).toEqual([]);
+});
+
+test("a final upload of one part is a file, too", async () => {
+  const bytes = tus.bytes(50_000);
+  const part = await begun(bytes.length, { "Upload-Concat": "partial" });
+  await tus.patch(part, 0, bytes);
+  const finals = await Promise.all(["a", "b"].map((key) => tus.create({ "Upload-Concat": `final;${part}`, "Idempotency-Key": `one-part-${key}` })));
+  const made = finals.filter(({ status }) => status === 201);
+  expect(made.length).toBeGreaterThanOrEqual(1);
+  for (const final of made) await assertOneFile(final.location, bytes);
+  expect(await keysOf(part)).toEqual([]);
+});
+
+test("what of an upload cannot be read any more is said to be damaged, and nothing comes of it", async () => {
+  const location = await begun(5_000);
+  await world.context.inbox.store.put(`partials/${tus.idOf(location)}`, Buffer.from("rotten rotten"));
+  const refused = await tus.patch(location, 0, tus.bytes(10));
+  expect([refused.status, (await refused.json()).code]).toEqual([502, "FILE_DAMAGED"]);
+  for (const answer of [await tus.head(location), await tus.remove(location)]) expect(answer.status).toBe(502);
+});
+
 test("what is complete and not promised yet is not called complete: it is promised when somebody asks", async () => {
   const bytes = tus.bytes(5_000);
   const location = await begun(bytes.length);
@@ -70,7 +114,7 @@ test("what is complete and not promised yet is not called complete: it is promis
   inbox.commit = async () => { throw new Unavailable("inbox"); };
   expect((await tus.patch(location, 0, bytes)).status).toBe(503);
   const head = await tus.head(location);
-  expect([head.status, head.headers.get("upload-offset"), head.headers.get("retry-after")]).toEqual([503, null, "5"]);
+  expect([head.status, head.headers.get("upload-offset"), head.headers.get("retry-after")]).toEqual([423, null, "5"]);
   inbox.commit = commit;
   expect(await tus.offset(location)).toBe(bytes.length);
   await assertOneFile(location, bytes);
@@ -139,11 +183,15 @@ test("an upload is kept as long as something comes, and ends when nothing has fo
   expect(await keysOf(promised)).toHaveLength(2);
   await assertOneFile(promised, bytes);
 
-  expect(await keysOf(claimed)).toHaveLength(1); // somebody might just have been finishing it
+  const blobsOf = async () => (await keysOf(claimed)).filter((key) => key.startsWith("blobs/"));
+  expect(await blobsOf()).toHaveLength(1); // somebody might just have been finishing it
   world.setClock(new Date(Date.now() + 25 * HOUR_MS));
   await world.reconcile();
   world.setClock(undefined);
+  expect(await blobsOf()).toEqual([]);
+  await expire(100);
   expect(await keysOf(claimed)).toEqual([]);
+  expect(await world.context.inbox.store.list("partials/", { limit: 10 })).toEqual([]);
 });
 
 test("the sweeper leaves the pieces of an upload alone that has been under way for days", async () => {
@@ -161,10 +209,10 @@ test("the sweeper leaves the pieces of an upload alone that has been under way f
 
 test("an upload that comes in ten thousand pieces is told to send larger ones", async () => {
   const location = await begun(20_000);
-  const { partials, inbox } = world.context;
+  const { partials } = world.context;
   const partial = (await partials.find(tus.idOf(location)))!;
   for (let at = 0; at < 10_000; at += 500) {
-    await Promise.all(Array.from({ length: 500 }, (_, i) => inbox.store.put(partials.keyAt(partial, at + i), Buffer.of(1), { ifAbsent: true })));
+    await Promise.all(Array.from({ length: 500 }, (_, i) => partials.addPiece(partial, at + i, `blobs/${at + i}`, 1)));
   }
   expect(await tus.offset(location)).toBe(10_000);
   const refused = await tus.patch(location, 10_000, tus.bytes(1));

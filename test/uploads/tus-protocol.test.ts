@@ -171,6 +171,24 @@ describe.each([["a disk", {}], ["a bucket", { INBOX: "s3" }]] as const)("resumab
     await assertStored(first.location, bytes);
   });
 
+  test("an Idempotency-Key is of one kind of upload, and of what was said at its creation", async () => {
+    const key = { "Idempotency-Key": `kind-${_where}` };
+    const part = await tus.create(length(500, { "Upload-Concat": "partial", ...key }));
+    expect((await tus.create(length(500, key))).status).toBe(422);
+    expect((await tus.create(length(500, { "Upload-Concat": "partial", ...key }))).location).toBe(part.location);
+    const later = { "Upload-Defer-Length": "1", "Idempotency-Key": `later-${_where}` };
+    const deferred = await tus.create(later);
+    await tus.patch(deferred.location, 0, tus.bytes(10), length(500));
+    const again = await tus.create(later);
+    expect([again.status, again.location, again.headers.get("upload-offset")]).toEqual([201, deferred.location, "10"]);
+    await tus.remove(deferred.location);
+    const anew = await tus.create(later); // what was terminated is forgotten
+    expect([anew.location, await tus.offset(anew.location)]).toEqual([deferred.location, 0]);
+    const bytes = tus.bytes(700);
+    await tus.patch(anew.location, 0, bytes, length(700));
+    await assertStored(anew.location, bytes);
+  });
+
   test("each upload is tallied once, however many requests it took", async () => {
     const before = world.site.tallied().files;
     const { location } = await tus.create(length(2_000));
@@ -198,6 +216,7 @@ describe.each([["a disk", {}], ["a bucket", { INBOX: "s3" }]] as const)("resumab
     ["a concat nobody knows", "POST", { "Upload-Length": "1", "Upload-Concat": "whole" }, 400, "MALFORMED_TUS_HEADER"],
     ["a final upload of what is no upload", "POST", { "Upload-Concat": "final;/api/uploads/x" }, 400, "MALFORMED_TUS_HEADER"],
     ["a final upload of what is not there", "POST", { "Upload-Concat": "final;/api/uploads/00000000-0000-8000-8000-000000000000" }, 404, "UPLOAD_NOT_FOUND"],
+    ["a final upload that names a part twice", "POST", { "Upload-Concat": `final;${Array(2).fill("/api/uploads/00000000-0000-8000-8000-000000000000").join(" ")}` }, 400, "MALFORMED_TUS_HEADER"],
     ["a final upload with a length", "POST", { "Upload-Length": "1", "Upload-Concat": "final;/api/uploads/00000000-0000-8000-8000-000000000000" }, 400, "MALFORMED_TUS_HEADER"],
     ["a checksum of an algorithm nobody knows", "POST", { "Upload-Length": "1", "Upload-Checksum": "md5 CY9rzUYh03PK3k6DJie09g==" }, 400, "MALFORMED_TUS_HEADER"],
     ["a checksum of the wrong length", "POST", { "Upload-Length": "1", "Upload-Checksum": "sha1 CY9rzUYh03PK3k6DJie09g==" }, 400, "MALFORMED_TUS_HEADER"],
@@ -228,6 +247,12 @@ describe.each([["a disk", {}], ["a bucket", { INBOX: "s3" }]] as const)("resumab
     });
     expect(late).toBe(413);
     expect(await tus.offset(location)).toBe(500);
+    const summed = await new Promise<number | undefined>((resolve, reject) => { // and with a checksum that is right
+      const bytes = tus.bytes(1_001);
+      const headers = { ...TUS, "Content-Type": "application/offset+octet-stream", "Upload-Offset": "500", "Upload-Checksum": checksum("sha1", bytes) };
+      request(world.url + location, { method: "PATCH", headers }, (answer) => resolve(answer.resume().statusCode)).on("error", reject).end(bytes);
+    });
+    expect(summed).toBe(413);
     for (const odd of ["00000000-0000-8000-8000-000000000000", "x", "..%2f..", "a".repeat(2_000)]) expect((await tus.head(`/api/uploads/${odd}`)).status).toBe(404);
   });
 
@@ -248,5 +273,7 @@ describe.each([["a disk", {}], ["a bucket", { INBOX: "s3" }]] as const)("resumab
     });
     expect(answer.status).toBe(204);
     await assertStored(location, Buffer.from("data"));
+    const asHead = await fetch(world.url + location, { method: "POST", headers: { ...TUS, "X-HTTP-Method-Override": "HEAD" } });
+    expect([asHead.status, (await asHead.json()).code]).toEqual([405, "METHOD_NOT_ALLOWED"]); // as a POST, body and all
   });
 });
