@@ -128,6 +128,7 @@ function build() {
   for (const { plot } of charts) plot.destroy();
   const wanted = range === "15m" ? LIVE_CHARTS : LONG_CHARTS;
   box.replaceChildren();
+  box.dataset.range = range;
   charts = wanted.map((chart, index) => {
     const figure = document.querySelector("#chart").content.firstElementChild.cloneNode(true);
     box.append(figure);
@@ -173,7 +174,7 @@ function optionsOf(chart, holder, keys) {
     cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
     scales: { y: { range: (_, _least, most) => [0, most > 0 ? most * 1.08 : 1] } },
     axes: [
-      { ...axis, size: 30, space: 70, values: (_, ticks, _axis, _space, step) => ticks.map((seconds) => tickOf(seconds, step)) },
+      { ...axis, size: 32, gap: 9, space: 70, values: (_, ticks, _axis, _space, step) => ticks.map((seconds) => tickOf(seconds, step)) },
       { ...axis, size: 62, gap: 6, space: 34, values: (_, ticks) => ticks.map((value) => chart.format(value)), ...(chart.binary && { incrs: POWERS }), ...(chart.whole && { incrs: WHOLE }) },
     ],
     series: [{}, ...chart.series.map((_, which) => ({

@@ -4,7 +4,8 @@ const SLOWEST_POLL_MS = 15_000; // while the server does not answer, so that man
 const ANSWER_WITHIN_MS = 5000;
 const SILENT_AFTER_MS = 8000; // figures come every two seconds; some proxies take a stream and pass nothing on
 const POLL_AFTER_MS = 1500; // a stream that breaks off is back in a moment, as a rule
-const REOPEN_MS = 15_000;
+const REOPEN_MS = 3000; // doubled each time
+const SLOWEST_REOPEN_MS = 30_000;
 
 class Refused extends Error {}
 
@@ -23,6 +24,7 @@ export function createConnection({ onFigures, onRecent, onState }) {
   let polling = false;
   let failures = 0;
   let pollTimer;
+  let reopens = 0;
   let reopenTimer;
   let watchTimer;
 
@@ -48,6 +50,7 @@ export function createConnection({ onFigures, onRecent, onState }) {
     source = new EventSource("/api/live");
     source.addEventListener("figures", ({ data }) => {
       streaming = true;
+      reopens = 0;
       heardAt = performance.now();
       stopPolling();
       onFigures(JSON.parse(data));
@@ -71,7 +74,8 @@ export function createConnection({ onFigures, onRecent, onState }) {
   function reopenLater() {
     close();
     clearTimeout(reopenTimer);
-    reopenTimer = setTimeout(open, REOPEN_MS * (0.75 + Math.random() / 2));
+    reopenTimer = setTimeout(open, Math.min(REOPEN_MS * 2 ** reopens, SLOWEST_REOPEN_MS) * (0.75 + Math.random() / 2));
+    reopens += 1;
   }
 
   /** A stream may be open and bring nothing. */
