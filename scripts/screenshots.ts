@@ -55,7 +55,8 @@ async function handIn(name: string, uploaderId: string): Promise<void> {
 }
 
 async function photograph(page: Page, name: "upload" | "dashboard", arrange: () => Promise<unknown>): Promise<void> {
-  await page.goto(`${url}/${name}`, { waitUntil: "networkidle0" });
+  await page.goto(`${url}/${name}`, { waitUntil: "load" }); // never idle: the dashboard is pushed to
+  await page.waitForNetworkIdle({ idleTime: 500, concurrency: 1 });
   await arrange();
   await page.screenshot({ path: join(FOLDER, `${name}.png`), optimizeForSpeed: false });
   console.log(`docs/screenshots/${name}.png`);
