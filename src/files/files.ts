@@ -67,7 +67,7 @@ export interface Unsettled {
 
 const MOST_PER_PAGE = 500;
 const MOST_UNSETTLED = 500;
-const MOST_SEARCHED = 50_000; // files a page; see docs/decisions/012 for what that takes
+const MOST_SEARCHED = 20_000; // files a page; see docs/decisions/012 for what that takes
 
 export type Files = ReturnType<typeof createFiles>;
 

@@ -55,7 +55,7 @@ test("all of them come page by page, each once", async () => {
 test("a search looks through so many files a page and goes on behind them, and so finds the oldest of many", async () => {
   await world.sql(`insert into files (id, owner_id, name, size_bytes, sha256, content_type, storage_key, event_time)
     select overlay(gen_random_uuid()::text placing '8' from 15 for 1)::uuid, '00000000-0000-8000-8000-000000000000', 'filler-' || g, 1, decode(repeat('00', 32), 'hex'), 'text/plain', 'k', now() + g * interval '1 millisecond'
-    from generate_series(1, 60000) g`);
+    from generate_series(1, 25000) g`);
   const first = await search({ q: "report 2025" });
   expect([first.files, first.next_cursor]).toEqual([[], expect.any(String)]);
   const second = await search({ q: "report 2025", cursor: first.next_cursor });
