@@ -17,6 +17,7 @@ import { createSlices } from "../stream/slices.ts";
 import { createInbox } from "../uploads/inbox.ts";
 import { UPLOADS_STREAM } from "../uploads/messages.ts";
 import { createMeter } from "../uploads/meter.ts";
+import { createPartialUploads } from "../uploads/partial-uploads.ts";
 import { createUnsettled } from "../uploads/status.ts";
 import { WORKERS } from "../uploads/worker-report.ts";
 
@@ -51,7 +52,8 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   const meter = createMeter({ slices, redis, stream, name, clock, log });
 
   return {
-    config, log, clock, name, db, requestDb, redis, eviction: createEvictionWatch({ redis, log }), inbox, storage, verifier, damage, files, stream, slices, meter,
+    config, log, clock, name, db, requestDb, redis, eviction: createEvictionWatch({ redis, log }), inbox,
+    partials: createPartialUploads({ store: inboxStore }), storage, verifier, damage, files, stream, slices, meter,
     workers: createPresence(redis, config.REDIS_PREFIX + WORKERS),
     async close() {
       await meter.close();
