@@ -20,6 +20,7 @@ const MOST_WAITING_BYTES = 128 * 1024;
 const RETRY_MS = 2_000;
 const RETRY_SPREAD_MS = 3_000; // a thousand browsers do not come back in the same moment
 const AT_ONCE = 50; // written to in one turn of the event loop: some 2 ms
+const CLOSE_WITHIN_MS = 1_000; // who takes nothing would keep the server from closing
 const ID = /^\d{1,15}$/;
 
 export type EventStream = ReturnType<typeof createEventStream>;
@@ -32,7 +33,8 @@ export type EventStream = ReturnType<typeof createEventStream>;
  */
 export function createEventStream({ mostStreams, heartbeatMs = HEARTBEAT_MS, mostWaitingBytes = MOST_WAITING_BYTES, onFirst, onLast }: EventStreamSettings) {
   const places = createPlaces({ count: mostStreams, memoryBytes: Number.POSITIVE_INFINITY });
-  const streams = new Set<Response>();
+  /** Each with what forgets it. */
+  const streams = new Map<Response, () => void>();
   const latest = new Map<string, { id: number; message: Buffer }>();
   const counted = { encoded: 0, dropped: 0 };
   let lastId = 0;
@@ -52,13 +54,19 @@ export function createEventStream({ mostStreams, heartbeatMs = HEARTBEAT_MS, mos
       "X-Accel-Buffering": "no", // nginx
     });
     if (req.method === "HEAD") return void res.end();
+    const { socket } = req;
+    if (socket.destroyed) return; // nobody would ever tell that it is gone
     const giveBack = places.take(address);
-    streams.add(res);
-    res.once("close", () => {
-      streams.delete(res);
+    const forget = () => {
+      res.off("close", forget);
+      socket.off("close", forget);
+      if (!streams.delete(res)) return;
       giveBack();
       if (streams.size === 0) stop();
-    });
+    };
+    res.once("close", forget);
+    socket.once("close", forget); // one that waits behind another answer on its connection hears of nothing else
+    streams.set(res, forget);
     if (streams.size === 1) start();
     res.write(`retry: ${RETRY_MS + Math.floor(Math.random() * RETRY_SPREAD_MS)}\n\n`);
     const seen = readId(req.headers["last-event-id"]);
@@ -89,25 +97,29 @@ export function createEventStream({ mostStreams, heartbeatMs = HEARTBEAT_MS, mos
 
   async function toAll(message: Buffer): Promise<void> {
     let written = 0;
-    for (const res of [...streams]) {
+    const readers = [...streams.keys()]; // who comes meanwhile has it from what is kept
+    for (const res of readers) {
       if (streams.has(res)) write(res, message);
       if (++written % AT_ONCE === 0) await new Promise(setImmediate);
     }
   }
 
   function write(res: Response, message: Buffer): void {
+    if (res.writableEnded) return;
     if (res.writableLength > mostWaitingBytes) {
       counted.dropped++;
+      streams.get(res)?.();
       res.destroy(); // its browser comes back by itself
     } else {
       res.write(message);
     }
   }
 
-  /** Ends all streams, for good. */
+  /** Ends all streams, for good; those that take nothing are torn. */
   function close(): void {
     closed = true;
-    for (const res of streams) res.end();
+    for (const res of streams.keys()) res.end();
+    setTimeout(() => [...streams.keys()].forEach((res) => res.destroy()), CLOSE_WITHIN_MS).unref();
   }
 
   return { open, send, close, count: () => streams.size, counted: () => ({ ...counted }) };

@@ -1,4 +1,4 @@
-import type { AddressInfo } from "node:net";
+import { connect, type AddressInfo } from "node:net";
 import express from "express";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { createAnswerErrors } from "../../src/http/answer-errors.ts";
@@ -104,6 +104,30 @@ test("a reader that takes nothing is dropped with what waits for it, and the oth
   slow.response.resume();
   await slow.whenClosed;
   expect(quick.isOpen()).toBe(true);
+});
+
+test("streams that wait behind another on their connection go with it", async () => {
+  const { url, stream } = await serve({ mostWaitingBytes: 1_000 });
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  socket.write("GET /live HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3));
+  await eventually(() => stream.count(), 3);
+  for (let i = 0; i < 5; i++) {
+    await stream.send("figures", "x".repeat(500));
+    await new Promise((resolve) => setImmediate(resolve)); // the first one's leaves
+  }
+  await eventually(() => stream.count(), 1); // the two behind take nothing, and are dropped as anybody
+  socket.destroy();
+  await eventually(() => stream.count(), 0);
+});
+
+test("closing does not wait for a reader that takes nothing", async () => {
+  const { url, stream } = await serve({ mostWaitingBytes: Number.POSITIVE_INFINITY });
+  await openEvents(url, { paused: true });
+  for (let i = 0; i < 60; i++) await stream.send("figures", "x".repeat(200_000));
+  stream.close();
+  await stream.send("figures", "nobody hears");
+  await eventually(() => stream.count(), 0, 5_000);
 });
 
 test("there are so many streams and no more, one address leaves some to others, and a place is given back", async () => {

@@ -1,3 +1,4 @@
+import axe from "axe-core";
 import puppeteer, { type Browser, type HTTPRequest, type Page } from "puppeteer";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { openWorkload } from "../../src/main/workload.ts";
@@ -156,8 +157,11 @@ test("its charts show 15 minutes, 24 hours and 30 days, drawn and in words and n
   const blank = await page.evaluate("Object.assign(document.createElement('canvas'), { width: 500, height: 168 }).toDataURL().length");
   const ink = async () => ((await page.evaluate("document.querySelector('.chart canvas').toDataURL().length")) as number) > 2 * (blank as number);
   for (const value of ["dark", "light"]) {
-    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value }]);
+    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value }, { name: "prefers-reduced-motion", value: "reduce" }]);
     await eventually(ink, true);
+    await page.evaluate(axe.source);
+    const { violations } = await page.evaluate("axe.run(document, { resultTypes: ['violations'] })") as axe.AxeResults;
+    expect(violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(({ id, nodes }) => [id, nodes.map(({ html }) => html)])).toEqual([]);
   }
 });
 
