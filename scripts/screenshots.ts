@@ -9,7 +9,7 @@ import puppeteer, { type Page } from "puppeteer";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // dist/scripts/ lies two folders deep
 const FOLDER = join(ROOT, "docs", "screenshots");
-const WINDOW = { width: 900, height: 780, deviceScaleFactor: 1.25 };
+const WINDOW = { width: 900, height: 780, deviceScaleFactor: 1.15 };
 /** The last of them is the first on the dashboard. */
 const UPLOADS = [
   ["field-notes.txt", "ranger-2"], ["model-update.bin", "client-0417"], ["storm-sky.png", "mast-camera"], ["readings.zip", "station-7"],
