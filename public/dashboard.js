@@ -1,13 +1,11 @@
-// Keeps the dashboard current by polling. Without this file the page reloads itself every five seconds.
+// Keeps the dashboard current: figures are pushed by the server. Without this file the page reloads itself every five seconds.
+import { add, load } from "./dashboard/charts.js";
+import { createConnection } from "./dashboard/connection.js";
+import { showNewest } from "./dashboard/recent.js";
 import { formatBytes, formatCount, formatDuration, formatTime } from "./format.js";
 
-const POLL_MS = 2000;
-const SLOWEST_POLL_MS = 15_000; // while the server does not answer, so that many open tabs do not press it
-const ANSWER_WITHIN_MS = 5000;
 const OLD_AFTER_MS = 10_000;
 const SPEAK_EVERY_MS = 30_000;
-const AUDIT_EVERY_MS = 10_000;
-const AUDIT_WITHIN_MS = 12_000; // a little longer than the server tries
 
 const find = (selector) => document.querySelector(selector);
 const main = find("#main");
@@ -15,101 +13,83 @@ const freshness = find("#freshness");
 const freshnessText = find("#freshness-text");
 const pause = find("#pause");
 const state = find("#state");
-const rows = find("#recent-rows");
 
 let shownTimestamp = main.dataset.timestamp; // the server's, of the figures on the page
 let freshAt = performance.now(); // when they arrived, by a clock that nobody sets
-let trouble = ""; // why the last poll brought nothing
-let failures = 0;
+let how = "waiting"; // how figures come: "live", "asking", or why none do
 let paused = false;
-let polling = false;
-let timer;
 let spokenAt = -Infinity;
-let auditing = false;
-let auditedAt = performance.now(); // the page came with one
 let short = find("#audit").dataset.level === "bad"; // acknowledged uploads are missing, or there are too many
 let unsure = !state.querySelector("[data-unsure]").hidden; // the audit cannot read a tally
+
+const connection = createConnection({
+  onFigures(figures) {
+    showAudit(figures.audit);
+    showFigures(figures);
+    showWorkers(figures.workers);
+    add(figures.lately);
+    // An answer some cache kept is no news, however lately it came.
+    if (figures.timestamp !== shownTimestamp) freshAt = performance.now();
+    shownTimestamp = figures.timestamp;
+  },
+  onRecent: (files) => showNewest(files),
+  onState(now) {
+    how = now;
+    showFreshness();
+  },
+});
 
 pause.hidden = false;
 pause.addEventListener("click", () => {
   paused = !paused;
   pause.textContent = paused ? "Resume" : "Pause";
-  schedule(0);
+  connect();
   showFreshness();
 });
-// Nobody looks at a hidden tab: it asks for nothing, and catches up when it is shown.
-document.addEventListener("visibilitychange", () => schedule(0));
+// Nobody looks at a hidden tab: it listens to nothing, and catches up when it is shown.
+document.addEventListener("visibilitychange", connect);
 setInterval(showFreshness, 1000);
-schedule(POLL_MS);
+void load();
+connect();
 showFreshness();
 
-function schedule(delayMs) {
-  clearTimeout(timer);
-  if (!paused && !document.hidden) timer = setTimeout(poll, delayMs);
+function connect() {
+  if (paused || document.hidden) return connection.stop();
+  how = "waiting";
+  connection.start();
 }
 
-async function poll() {
-  if (polling) return;
-  polling = true;
-  void pollAudit();
-  try {
-    const [counts, recent] = await Promise.all([
-      read("/api/counts"),
-      read("/api/files?limit=10").catch((error) => error), // without the database there are still figures
-    ]);
-    showCounts(counts);
-    showRecent(recent.files);
-    // An answer some cache kept is no news, however lately it came.
-    if (counts.timestamp !== shownTimestamp) freshAt = performance.now();
-    shownTimestamp = counts.timestamp;
-    trouble = "";
-    failures = 0;
-  } catch (error) {
-    trouble = error instanceof Refused ? error.message : "the server does not answer";
-    failures += 1;
-  } finally {
-    polling = false;
-  }
-  showFreshness();
-  schedule(Math.min(POLL_MS * 2 ** failures, failures === 0 ? POLL_MS : SLOWEST_POLL_MS));
+function showFigures(figures) {
+  const show = (name, text) => put(find(`[data-figure="${name}"]`), text);
+  const ofWorkers = (wanted) => formatCount(figures.workers && figures.workers.filter((worker) => worker.state === wanted).length);
+  const ms = (value) => formatDuration(value === null ? null : value / 1000);
+  show("redis", formatCount(figures.redis));
+  show("oldest", figures.redis === 0 ? "none waits" : formatDuration(figures.queue.oldest_seconds));
+  show("accepted", formatCount(figures.accepted_per_second));
+  show("bytes", formatBytes(figures.bytes_per_second));
+  show("settled", formatCount(figures.settled_per_second));
+  show("p95", ms(figures.latency_ms.p95));
+  show("p50", ms(figures.latency_ms.p50));
+  show("p99", ms(figures.latency_ms.p99));
+  show("timescale", formatCount(figures.timescale));
+  show("stored", formatBytes(figures.storage.used_bytes));
+  show("free", formatBytes(figures.storage.free_bytes));
+  show("dead-letters", formatCount(figures.failures.dead_letters));
+  show("retrying", formatCount(figures.failures.retrying));
+  show("failures", formatCount(figures.failures.recent));
+  show("workers", formatCount(figures.workers && figures.workers.length));
+  for (const [name, wanted] of [["working", "working"], ["idle", "idle"], ["paused", "paused"]]) show(name, ofWorkers(wanted));
+  show("uptime", formatDuration(figures.uptime_seconds));
+  putTime(find('[data-figure="started"]'), new Date(new Date(figures.timestamp) - figures.uptime_seconds * 1000));
+  for (const line of document.querySelectorAll("[data-ledger]")) line.hidden = line.dataset.ledger !== figures.ledger;
+  showState(figures);
+  speak(figures);
 }
 
-class Refused extends Error {}
-
-/** Apart from the figures: it may take longer than they do. */
-async function pollAudit() {
-  if (auditing || performance.now() - auditedAt < AUDIT_EVERY_MS) return;
-  auditing = true;
-  showAudit(await read("/api/audit", AUDIT_WITHIN_MS).catch(() => null));
-  auditedAt = performance.now();
-  auditing = false;
-}
-
-async function read(url, withinMs = ANSWER_WITHIN_MS) {
-  const response = await fetch(url, {
-    headers: { accept: "application/json" },
-    cache: "no-store",
-    signal: AbortSignal.timeout(withinMs),
-  });
-  if (!response.ok) throw new Refused(`the server answers ${response.status}`);
-  return response.json();
-}
-
-function showCounts(counts) {
-  put(find('[data-figure="redis"]'), formatCount(counts.redis));
-  put(find('[data-figure="timescale"]'), formatCount(counts.timescale));
-  put(find('[data-figure="rate"]'), formatCount(counts.rate));
-  put(find('[data-figure="uptime"]'), formatDuration(counts.uptime_seconds));
-  const startedAt = new Date(new Date(counts.timestamp) - counts.uptime_seconds * 1000);
-  putTime(find('[data-figure="started"]'), startedAt);
-  for (const line of document.querySelectorAll("[data-ledger]")) line.hidden = line.dataset.ledger !== counts.ledger;
-  showState(counts.degraded, counts.dead_letters ?? 0, counts.damaged ?? 0);
-  speak(counts);
-}
-
-function showState(degraded, deadLetters, damaged) {
+function showState({ degraded, dead_letters, damaged, unattended }) {
   const unnamed = new Set(degraded);
-  let level = damaged > 0 ? "bad" : degraded.length > 0 || deadLetters > 0 || unsure ? "warn" : "good";
+  const deadLetters = dead_letters ?? 0;
+  let level = damaged > 0 ? "bad" : degraded.length > 0 || deadLetters > 0 || unsure || unattended ? "warn" : "good";
   for (const line of state.querySelectorAll("[data-dependency]")) {
     const reachable = !unnamed.delete(line.dataset.dependency);
     line.hidden = reachable;
@@ -120,10 +100,11 @@ function showState(degraded, deadLetters, damaged) {
   if (short) level = "bad";
   state.querySelector("[data-short]").hidden = !short;
   state.querySelector("[data-unsure]").hidden = !unsure;
-  put(state.querySelector('[data-field="damaged"]'), formatCount(damaged));
+  state.querySelector("[data-unattended]").hidden = !unattended;
+  put(state.querySelector('[data-field="damaged"]'), formatCount(damaged ?? 0));
   state.querySelector("[data-unnamed]").hidden = unnamed.size === 0;
   state.querySelector("[data-dead-letters]").hidden = deadLetters === 0;
-  state.querySelector("[data-damaged]").hidden = damaged === 0;
+  state.querySelector("[data-damaged]").hidden = !(damaged > 0);
   state.querySelector("[data-well]").hidden = level !== "good";
   state.dataset.level = level;
 }
@@ -145,59 +126,50 @@ function showAudit(audit) {
   }
 }
 
-/**
- * Without files (the list cannot be read) the rows shown before stay, and no row is not called "nothing stored".
- * Rows already on the page stay the same elements, so that a focused link keeps the focus.
- */
-function showRecent(files) {
-  find("#recent-unknown").hidden = files !== undefined;
-  find("#recent-empty").hidden = files === undefined || files.length > 0;
-  if (files === undefined) return;
-  const known = new Map([...rows.children].map((row) => [row.dataset.id, row]));
-  const wanted = files.map((file) => known.get(file.id) ?? newRow(file));
-  const keep = new Set(wanted);
-  for (const row of known.values()) if (!keep.has(row)) row.remove();
-  wanted.forEach((row, index) => {
-    if (rows.children[index] !== row) rows.insertBefore(row, rows.children[index] ?? null);
-  });
-  find("#recent-table").hidden = files.length === 0;
-}
-
-function newRow(file) {
-  const row = find("#recent-row").content.firstElementChild.cloneNode(true);
-  const field = (name) => row.querySelector(`[data-field="${name}"]`);
-  const eventTime = new Date(file.event_time);
-  row.dataset.id = file.id;
-  row.classList.add("fresh");
-  field("name").href = file.url;
-  field("name").title = file.name;
-  field("name").querySelector("bdi").textContent = file.name;
-  field("type").textContent = file.content_type;
-  field("size").textContent = formatBytes(file.size);
-  field("from").textContent = file.uploader_id || "–";
-  putTime(field("time"), eventTime);
-  field("took").textContent = formatDuration((new Date(file.stored_at) - eventTime) / 1000);
-  return row;
+/** Null: nobody knows who is alive. */
+function showWorkers(workers) {
+  find("#workers-unknown").hidden = workers !== null;
+  find("#workers-none").hidden = workers === null || workers.length > 0;
+  find("#workers-table").hidden = !(workers?.length > 0);
+  const rows = find("#worker-rows");
+  const before = new Map([...rows.children].map((row) => [row.dataset.worker, row]));
+  for (const worker of workers ?? []) {
+    const row = before.get(worker.name) ?? rows.appendChild(find("#worker-row").content.firstElementChild.cloneNode(true));
+    before.delete(worker.name);
+    const show = (name, text) => put(row.querySelector(`[data-field="${name}"]`), text);
+    row.dataset.worker = worker.name;
+    row.dataset.state = worker.state;
+    for (const doing of row.querySelectorAll("[data-doing]")) doing.hidden = doing.dataset.doing !== worker.state;
+    show("name", worker.name);
+    show("entries", formatCount(worker.entries));
+    show("because", worker.because ?? "");
+    show("settled", formatCount(worker.settled));
+    show("active", formatTime(worker.active_at && new Date(worker.active_at)));
+    show("up", formatDuration(worker.up_seconds));
+  }
+  for (const row of before.values()) row.remove();
 }
 
 function showFreshness() {
-  const ageMs = performance.now() - freshAt;
-  const old = ageMs > OLD_AFTER_MS;
+  const old = performance.now() - freshAt > OLD_AFTER_MS;
   const asOf = `from ${formatTime(new Date(shownTimestamp))}`;
   freshness.dataset.state = paused ? "paused" : old ? "old" : "live";
+  freshness.dataset.how = paused ? "paused" : how;
   main.toggleAttribute("data-old", old);
-  if (paused) put(freshnessText, `Paused: figures ${asOf}`);
+  const silent = how === "live" || how === "asking" || how === "waiting";
   // The sentence names a moment, not an age in seconds: a live region that counts would never be silent.
-  else if (old) put(freshnessText, `Old figures, ${asOf}: ${trouble || "nothing newer has come"}`);
-  else put(freshnessText, "Live, every 2 seconds");
+  if (paused) put(freshnessText, `Paused: figures ${asOf}`);
+  else if (old) put(freshnessText, `Old figures, ${asOf}: ${silent ? "nothing newer has come" : how}`);
+  else if (how === "asking") put(freshnessText, "Current: asked for every 2 seconds, as nothing is pushed");
+  else put(freshnessText, "Live");
 }
 
-function speak(counts) {
+function speak(figures) {
   if (performance.now() - spokenAt < SPEAK_EVERY_MS) return;
   spokenAt = performance.now();
   put(
     find("#spoken"),
-    `${formatCount(counts.redis)} in the queue, ${formatCount(counts.timescale)} in the ledger, ${formatCount(counts.rate)} a second.`,
+    `${formatCount(figures.redis)} in the queue, ${formatCount(figures.timescale)} in the ledger, ${formatCount(figures.settled_per_second)} settled a second.`,
   );
 }
 

@@ -9,7 +9,7 @@ import puppeteer, { type Page } from "puppeteer";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // dist/scripts/ lies two folders deep
 const FOLDER = join(ROOT, "docs", "screenshots");
-const WINDOW = { width: 900, height: 780, deviceScaleFactor: 1.25 };
+const WINDOW = { width: 900, height: 780, deviceScaleFactor: 1.15 };
 /** The last of them is the first on the dashboard. */
 const UPLOADS = [
   ["field-notes.txt", "ranger-2"], ["model-update.bin", "client-0417"], ["storm-sky.png", "mast-camera"], ["readings.zip", "station-7"],
@@ -55,7 +55,8 @@ async function handIn(name: string, uploaderId: string): Promise<void> {
 }
 
 async function photograph(page: Page, name: "upload" | "dashboard", arrange: () => Promise<unknown>): Promise<void> {
-  await page.goto(`${url}/${name}`, { waitUntil: "networkidle0" });
+  await page.goto(`${url}/${name}`, { waitUntil: "load" }); // never idle: the dashboard is pushed to
+  await page.waitForNetworkIdle({ idleTime: 500, concurrency: 1 });
   await arrange();
   await page.screenshot({ path: join(FOLDER, `${name}.png`), optimizeForSpeed: false });
   console.log(`docs/screenshots/${name}.png`);

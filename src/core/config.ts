@@ -53,6 +53,7 @@ const settings = z.object({
   UPLOAD_MEMORY_BYTES: whole(MIB).default(128 * MIB),
   MAX_CONCURRENT_DOWNLOADS: whole(1, 100_000).default(64),
   DOWNLOAD_MIN_BYTES_PER_SECOND: whole(0, 64 * MIB).default(KIB),
+  MAX_LIVE_STREAMS: whole(1, 100_000).default(2_000),
   MAX_BACKLOG: whole(1).default(1_000_000),
   MAX_BACKLOG_BYTES: whole(1).default(100 * GIB),
   MIN_FREE_BYTES: whole(0).optional(),

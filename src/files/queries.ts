@@ -28,13 +28,45 @@ export async function selectFile(db: Db, ownerId: string, id: string): Promise<F
 }
 
 /** Newest first; `after` is the last file of the page before. */
-export async function selectFiles(db: Db, ownerId: string, limit: number, after?: { eventTime: Date; id: string }): Promise<FileRow[]> {
+export async function selectFiles(db: Db, ownerId: string, limit: number, after?: FilePosition): Promise<FileRow[]> {
   const { rows } = await db.query<FileRow>(
     `select ${FILE_COLUMNS} from files
      where owner_id = $1 and ($2::timestamptz is null or (event_time, id) < ($2, $3::uuid))
      order by event_time desc, id desc limit $4`,
     [ownerId, after?.eventTime ?? null, after?.id ?? null, limit]);
   return rows;
+}
+
+export interface FilePosition {
+  eventTime: Date;
+  id: string;
+}
+
+/**
+ * As selectFiles, but only files whose name or sender has that text, in capitals or not. However few there are, only the
+ * next `most` files are looked through: a search of ten million takes many pages, and none takes long.
+ */
+export async function searchFiles(db: Db, ownerId: string, text: string, limit: number, most: number, after?: FilePosition): Promise<FileRow[]> {
+  const { rows } = await db.query<FileRow>(
+    `select ${FILE_COLUMNS} from (
+       select id, owner_id, name, size_bytes, sha256, content_type, uploader_id, storage_key, stream_id, event_time, stored_at from files
+       where owner_id = $1 and ($2::timestamptz is null or (event_time, id) < ($2, $3::uuid))
+       order by event_time desc, id desc limit $6
+     ) as files
+     where strpos(lower(name), lower($4)) > 0 or strpos(lower(uploader_id), lower($4)) > 0
+     order by event_time desc, id desc limit $5`,
+    [ownerId, after?.eventTime ?? null, after?.id ?? null, text, limit, most]);
+  return rows;
+}
+
+/** The last of the next `most` files; undefined: there are not that many. */
+export async function selectPosition(db: Db, ownerId: string, most: number, after?: FilePosition): Promise<FilePosition | undefined> {
+  const { rows } = await db.query<FilePosition>(
+    `select event_time as "eventTime", id from files
+     where owner_id = $1 and ($2::timestamptz is null or (event_time, id) < ($2, $3::uuid))
+     order by event_time desc, id desc offset $4 limit 1`,
+    [ownerId, after?.eventTime ?? null, after?.id ?? null, most - 1]);
+  return rows[0];
 }
 
 /** An object as `files` knows it; `sha256` is hexadecimal. */

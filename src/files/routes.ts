@@ -10,11 +10,14 @@ import { addressOf } from "../http/client-address.ts";
 import { parseQuery } from "../http/validate.ts";
 import { Damaged } from "../objects/object-store.ts";
 import type { Downloads } from "./downloads.ts";
-import type { Files, ServableFile } from "./files.ts";
+import { LISTED, type Files, type ListedFile, type ServableFile } from "./files.ts";
 
-const ListQuery = z.object({
+/** What GET /api/files takes, and the page that shows the same. */
+export const ListQuery = z.object({
   limit: z.coerce.number().int().min(1).max(500).default(50),
   cursor: z.string().max(200).optional(),
+  q: z.string().trim().max(200).regex(/^\P{Cc}*$/u, "has control characters").optional(),
+  status: z.enum(LISTED).default("stored"),
 });
 
 export function createFilesRouter({ files, downloads }: { files: Files; downloads: Downloads }): Router {
@@ -22,9 +25,9 @@ export function createFilesRouter({ files, downloads }: { files: Files; download
 
   router.route("/api/files")
     .get(async (req, res) => {
-      const { limit, cursor } = parseQuery(ListQuery, req.query);
-      const page = await files.list(accountOf(res), limit, cursor);
-      sendJson(res, 200, { files: page.files.map((file) => describeFile(file)), next_cursor: page.nextCursor });
+      const { q: text, ...wanted } = parseQuery(ListQuery, req.query);
+      const page = await files.list(accountOf(res), { ...wanted, text });
+      sendJson(res, 200, { files: page.files.map(describeListed), next_cursor: page.nextCursor });
     })
     .all(allow("GET", "HEAD"));
 
@@ -40,8 +43,13 @@ export function createFilesRouter({ files, downloads }: { files: Files; download
   return router;
 }
 
+/** A line of a list as the API shows it: a file, and what became of it. */
+export function describeListed(file: ListedFile) {
+  return { ...describeFile(file), status: file.status, reason: file.reason };
+}
+
 /** A file as the API shows it. */
-export function describeFile(file: Omit<ServableFile, "open">) {
+export function describeFile(file: Omit<ListedFile, "status" | "reason">) {
   return {
     id: file.id,
     name: file.name,

@@ -11,11 +11,15 @@ import { createVerifier } from "../objects/verify.ts";
 import { createDamage } from "../files/damage.ts";
 import { createFiles } from "../files/files.ts";
 import { createEvictionWatch } from "../stream/eviction.ts";
+import { createPresence } from "../stream/presence.ts";
 import { closeRedis, openRedis, whenReady } from "../stream/redis.ts";
+import { createSlices } from "../stream/slices.ts";
 import { createInbox } from "../uploads/inbox.ts";
 import { UPLOADS_STREAM } from "../uploads/messages.ts";
+import { createMeter } from "../uploads/meter.ts";
 import { createPartialUploads } from "../uploads/partial-uploads.ts";
 import { createUnsettled } from "../uploads/status.ts";
+import { WORKERS } from "../uploads/worker-report.ts";
 
 const FIRST_CONNECT_MS = 1_500;
 /** Whoever looks at a page waits for the database no longer than this; what the inbox alone knows is shown then. */
@@ -39,16 +43,20 @@ export async function openContext({ config, log, clock }: { config: Config; log:
     store: inboxStore, smallObjectBytes: config.SMALL_OBJECT_BYTES, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES,
     orphanAgeMs: config.ORPHAN_AGE_SECONDS * 1000, clock,
   });
+  const stream = config.REDIS_PREFIX + UPLOADS_STREAM;
   const verifier = createVerifier({ store: storage });
   const damage = createDamage({ db, verifier, name, log });
-  const files = createFiles({ db: requestDb, verifier, damage, unsettled: createUnsettled({ inbox, log }) });
+  const files = createFiles({ db: requestDb, verifier, damage, unsettled: createUnsettled({ inbox, db: requestDb, redis, stream, log }) });
   await whenReady(redis, FIRST_CONNECT_MS);
+  const slices = createSlices(redis, config.REDIS_PREFIX);
+  const meter = createMeter({ slices, redis, stream, name, clock, log });
 
   return {
     config, log, clock, name, db, requestDb, redis, eviction: createEvictionWatch({ redis, log }), inbox,
-    partials: createPartialUploads({ store: inboxStore }), storage, verifier, damage, files,
-    stream: config.REDIS_PREFIX + UPLOADS_STREAM,
+    partials: createPartialUploads({ store: inboxStore }), storage, verifier, damage, files, stream, slices, meter,
+    workers: createPresence(redis, config.REDIS_PREFIX + WORKERS),
     async close() {
+      await meter.close();
       await damage.stop();
       await closeRedis(redis);
       await db.close();

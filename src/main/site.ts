@@ -1,6 +1,7 @@
 import type { Server } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { PUBLIC_ACCOUNT } from "../accounts/accounts.ts";
 import { authenticate } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
 import { watchLoopDelay } from "../core/loop-delay.ts";
@@ -9,6 +10,7 @@ import { createDownloads } from "../files/downloads.ts";
 import { createFilesRouter } from "../files/routes.ts";
 import { createAnswerErrors } from "../http/answer-errors.ts";
 import { createApp } from "../http/app.ts";
+import { createEventStream, type EventStream } from "../http/event-stream.ts";
 import * as format from "../http/format.ts";
 import { createRateLimits } from "../http/rate-limit.ts";
 import { createHttpServer } from "../http/server.ts";
@@ -22,6 +24,11 @@ import { createDeadLetterPagesRouter } from "../uploads/dead-letter-pages.ts";
 import { createDeadLettersRouter } from "../uploads/dead-letter-routes.ts";
 import { createDeadLetters } from "../uploads/dead-letters.ts";
 import { createEnqueue } from "../uploads/enqueue.ts";
+import { createHistory } from "../uploads/history.ts";
+import { createLiveFigures } from "../uploads/live-figures.ts";
+import { createLiveHistory } from "../uploads/live-history.ts";
+import { createLiveRouter } from "../uploads/live-routes.ts";
+import { createLive, type Live } from "../uploads/live.ts";
 import { createPagesRouter } from "../uploads/pages.ts";
 import { createFinish } from "../uploads/resumable-finish.ts";
 import { createResumable } from "../uploads/resumable.ts";
@@ -44,6 +51,8 @@ export interface Site extends Running {
   /** Uploads under way, and the memory they may take. */
   underWay(): Readonly<{ uploads: number; memoryBytes: number }>;
   downloadsUnderWay(): number;
+  /** Open live views, what was encoded for them, and how often the figures were read. */
+  live(): ReturnType<EventStream["counted"]> & { streams: number; reads: number };
   /** What this process has acknowledged, for the audit. */
   tallied(): Tallied;
   /** Where it listens, once it does. */
@@ -55,7 +64,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Context -> a listening HTTP server. @throws Error when the port is in use, in words */
 export async function openSite(context: Context): Promise<Site> {
-  const { config, log, db, requestDb, redis, inbox, partials, files, stream, clock, name } = context;
+  const { config, log, db, requestDb, redis, inbox, partials, storage, files, stream, clock, meter, workers, name } = context;
   let stopping = false;
   let ledger: TimeSeriesKind | null = null;
   // Asked again and again until it is known: the database may come later than we do.
@@ -68,6 +77,12 @@ export async function openSite(context: Context): Promise<Site> {
   const accept = createAccept({ db: requestDb, inbox, deadLetters, enqueue, redis, stream, secret: config.SECRET_KEY, acceptedBy: name, tally, clock });
   const counts = createCounts({ db, redis, stream, ledger: () => ledger, clock });
   const audit = createAudit({ db, inbox, clock, own: { acceptedBy: name, now: tally.now } });
+  meter.follow(tally.now);
+  const liveHistory = createLiveHistory({ slices: context.slices, clock });
+  const liveStream: EventStream = createEventStream({ mostStreams: config.MAX_LIVE_STREAMS, onFirst: () => live.start(), onLast: () => live.stop() });
+  const figures = createLiveFigures({ db, redis, stream, counts, audit, history: liveHistory, workers, storage, clock });
+  const live: Live = createLive({ stream: liveStream, figures, files, ownerId: PUBLIC_ACCOUNT, log });
+  const history = createHistory({ db: requestDb, live: liveHistory, clock });
   const statusOf = createStatus({ db: requestDb, inbox, files, redis, stream });
   const backlog = createBacklog({
     inbox, mostUploads: config.MAX_BACKLOG, mostBytes: config.MAX_BACKLOG_BYTES, lookEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS,
@@ -92,6 +107,7 @@ export async function openSite(context: Context): Promise<Site> {
   const app = createApp({
     viewsFolder: join(ROOT, "views"),
     publicFolder: join(ROOT, "public"),
+    packagesFolder: join(ROOT, "node_modules"),
     trustProxyHops: config.TRUST_PROXY,
     locals: format,
     routers: [
@@ -106,10 +122,11 @@ export async function openSite(context: Context): Promise<Site> {
       createUploadsRouter({ door, statusOf, counts, audit }),
       createTusRouter({ resumable, accept, inbox, admission, rates, limitBytes: config.MAX_UPLOAD_BYTES }),
       createFilesRouter({ files, downloads }),
+      createLiveRouter({ live, stream: liveStream, history }),
       createDeadLettersRouter({ deadLetters }),
       createHealthRouter({ context, ledger: () => ledger, stopping: () => stopping, spaceWarning: admission.spaceWarning, loopDelay }),
       createOpenApiRouter(),
-      createPagesRouter({ door, statusOf, counts, audit, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
+      createPagesRouter({ door, statusOf, live, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
       createDeadLetterPagesRouter({ deadLetters }),
     ],
     ...createAnswerErrors(log),
@@ -127,6 +144,7 @@ export async function openSite(context: Context): Promise<Site> {
     server,
     underWay: admission.underWay,
     downloadsUnderWay: downloads.underWay,
+    live: () => ({ ...liveStream.counted(), streams: liveStream.count(), reads: live.reads() }),
     tallied: tally.now,
     url,
     /** The door closes, what is being received is finished, idle connections go. */
@@ -134,6 +152,7 @@ export async function openSite(context: Context): Promise<Site> {
       if (stopping) return;
       stopping = true;
       counts.stop();
+      liveStream.close();
       resumable.stop();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       // A connection whose upload has just been finished is idle only then, and its client would keep it.

@@ -12,6 +12,7 @@ import { createReconcile } from "../uploads/reconcile.ts";
 import { createResumableExpiry } from "../uploads/resumable-expiry.ts";
 import { createLedgerUpkeep } from "../uploads/retention.ts";
 import { createSettle } from "../uploads/settle.ts";
+import { createWorkerReport } from "../uploads/worker-report.ts";
 import type { Context } from "./context.ts";
 import type { Running } from "./shutdown.ts";
 
@@ -24,17 +25,28 @@ const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to gro
 
 /** Context -> consumers and timers, running. */
 export async function openWorkload(context: Context): Promise<Running> {
-  const { config, log, clock, db, redis, inbox, partials, storage, verifier, damage, stream, name } = context;
+  const { config, log, clock, db, redis, inbox, partials, storage, verifier, damage, stream, meter, workers, name } = context;
   const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
   await whenReady(blocking, 1_500);
   const stop = new AbortController();
+  const report = createWorkerReport({ presence: workers, name, clock, log });
 
   const consumer = createConsumer({
     redis, blocking, stream, group: UPLOADS_GROUP, name,
     batchSize: config.CONSUMER_BATCH_SIZE,
     claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000,
     retryMs: config.RETRY_SECONDS * 1000,
-    handle: createSettle({ db, inbox, storage, verifier, damage, worker: name, stopping: stop.signal, log }),
+    handle: createSettle({
+      db, inbox, storage, verifier, damage, worker: name, stopping: stop.signal, log,
+      meter: {
+        failed: meter.failed,
+        settled(uploads) {
+          meter.settled(uploads);
+          report.settled(uploads.length);
+        },
+      },
+    }),
+    tell: report.tell,
     log,
   });
   const orphanAgeMs = config.ORPHAN_AGE_SECONDS * 1000;
@@ -80,6 +92,7 @@ export async function openWorkload(context: Context): Promise<Running> {
       stop.abort();
       await Promise.all(running);
       await consumer.leave();
+      await report.stop();
       await closeRedis(blocking);
     },
   };

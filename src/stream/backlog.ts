@@ -1,12 +1,29 @@
 import type { Redis } from "ioredis";
 import { command } from "./redis.ts";
-import { parseEntries } from "./consumer.ts";
+import { parseEntries, type Entry } from "./consumer.ts";
 
 const PAGE_ENTRIES = 1_000;
 
 /** How many entries wait or are being worked on. */
 export function backlogLength(redis: Redis, stream: string): Promise<number> {
   return command(redis.xlen(stream));
+}
+
+/** For how long the oldest entry has been there, by the clock of Redis. Undefined: there is none. */
+export async function oldestAgeMs(redis: Redis, stream: string): Promise<number | undefined> {
+  const replies = (await command(redis.pipeline().xrange(stream, "-", "+", "COUNT", 1).time().exec())) ?? [];
+  for (const [error] of replies) if (error) await command(Promise.reject(error));
+  const [oldest] = parseEntries(replies[0]![1]);
+  const [seconds, micros] = replies[1]![1] as [string, string];
+  return oldest && Math.max(0, Number(seconds) * 1000 + Number(micros) / 1000 - Number.parseInt(oldest.id, 10));
+}
+
+/** The newest entries, newest first, and whether a consumer has each in hand right now. */
+export async function newestEntries(redis: Redis, stream: string, most: number): Promise<(Entry & { inHand: boolean })[]> {
+  const entries = parseEntries(await command(redis.xrevrange(stream, "+", "-", "COUNT", most)));
+  if (entries.length === 0) return [];
+  const inHand = await command(redis.smismember(inHandKey(stream), ...entries.map(({ key }) => key)));
+  return entries.map((entry, i) => ({ ...entry, inHand: inHand[i] === 1 }));
 }
 
 /**

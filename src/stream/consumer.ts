@@ -31,8 +31,13 @@ export interface ConsumerSettings {
   claimIdleMs: number;
   retryMs: number;
   handle: Handler;
+  /** Told whenever it begins or ends something, for whoever asks what it is at. */
+  tell?: (doing: Doing) => void;
   log: Log;
 }
+
+/** What a consumer is at: waits for entries, works on so many, or waits for what has failed to come back. */
+export type Doing = { state: "idle" } | { state: "working"; entries: number } | { state: "paused"; because: string };
 
 const BLOCK_MS = 1_000;
 const CLAIM_EVERY_MS = 1_000;
@@ -41,7 +46,7 @@ const FORGET_CONSUMER_MS = 3_600_000;
 export type Consumer = ReturnType<typeof createConsumer>;
 
 export function createConsumer(settings: ConsumerSettings) {
-  const { redis, blocking, stream, group, name, batchSize, claimIdleMs, retryMs, handle, log } = settings;
+  const { redis, blocking, stream, group, name, batchSize, claimIdleMs, retryMs, handle, tell = () => {}, log } = settings;
   const retryAt = new Map<string, number>(); // entry id -> milliseconds since 1970
   let nextClaimAt = 0;
 
@@ -49,6 +54,7 @@ export function createConsumer(settings: ConsumerSettings) {
   async function runOnce(blockMs: number): Promise<number> {
     const entries = await nextBatch(blockMs);
     if (entries.length === 0) return 0;
+    tell({ state: "working", entries: entries.length });
     const stillAlive = setInterval(() => void touch(entries), claimIdleMs / 3);
     try {
       await failpoint("batch-read");
@@ -65,6 +71,7 @@ export function createConsumer(settings: ConsumerSettings) {
     } finally {
       clearInterval(stillAlive);
     }
+    tell({ state: "idle" });
     return entries.length;
   }
 
@@ -74,11 +81,15 @@ export function createConsumer(settings: ConsumerSettings) {
     while (!signal.aborted) {
       try {
         await runOnce(BLOCK_MS);
-        if (failures > 0) log.info({ stream, failures }, "consumer resumed");
+        if (failures > 0) {
+          tell({ state: "idle" });
+          log.info({ stream, failures }, "consumer resumed");
+        }
         failures = 0;
       } catch (err) {
         if (signal.aborted) return;
         failures++;
+        tell({ state: "paused", because: err instanceof Unavailable ? err.dependency : "error" });
         const waitMs = backoffMs(failures, { firstMs: 100, mostMs: 10_000 });
         const level = err instanceof Unavailable && !err.refused ? "warn" : "error";
         log[level]({ err, stream, failures, waitMs: Math.round(waitMs) }, "consumer waits before it tries again");

@@ -13,6 +13,8 @@ export interface Counts {
   redis: number | null;
   /** Rows of the ledger. */
   timescale: number | null;
+  /** Bytes of all stored files; the same bytes handed in twice count twice. */
+  storedBytes: number | null;
   /** Rows a second, over the last ten seconds or so. */
   rate: number | null;
   deadLetters: number | null;
@@ -91,6 +93,7 @@ export function createCounts({ db, redis, stream, ledger, clock }: CountsSetting
     return {
       redis: backlog,
       timescale: totals && totals.records,
+      storedBytes: totals && totals.sizeBytes,
       rate: totals && rateOf({ at: now.getTime(), records: totals.records }),
       deadLetters: totals && totals.deadLetters,
       damaged: totals && totals.damaged,

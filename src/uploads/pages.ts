@@ -1,21 +1,20 @@
 import { Router } from "express";
 import { accountOf } from "../accounts/authenticate.ts";
-import type { Files } from "../files/files.ts";
+import type { Files, Wanted } from "../files/files.ts";
+import { ListQuery } from "../files/routes.ts";
 import { allow } from "../http/answer-errors.ts";
 import { pageHeaders } from "../http/page-headers.ts";
 import { sameOrigin } from "../http/same-origin.ts";
+import { parseQuery } from "../http/validate.ts";
 import { Unavailable } from "../core/errors.ts";
-import { within } from "../core/within.ts";
-import { describeAudit, type AuditReader } from "./audit.ts";
-import type { CountsReader } from "./counts.ts";
+import type { Live } from "./live.ts";
 import type { Door } from "./routes.ts";
 import type { StatusReader } from "./status.ts";
 
 export interface PagesSettings {
   door: Door;
   statusOf: StatusReader;
-  counts: CountsReader;
-  audit: AuditReader;
+  live: Live;
   files: Files;
   limitBytes: number;
   allowedTypes: readonly string[];
@@ -23,10 +22,12 @@ export interface PagesSettings {
 
 const REFRESH_SECONDS = 2;
 const RECENT_FILES = 10;
-const AUDIT_BUDGET_MS = 1_000; // the page does not wait longer for this line of it
+const FOUND_FILES = 25;
+
+const DashboardQuery = ListQuery.pick({ cursor: true, q: true }).extend({ status: ListQuery.shape.status.unwrap().default("any") });
 
 /** Pages of the upload slice. All of them work without JavaScript. */
-export function createPagesRouter({ door, statusOf, counts, audit, files, limitBytes, allowedTypes }: PagesSettings): Router {
+export function createPagesRouter({ door, statusOf, live, files, limitBytes, allowedTypes }: PagesSettings): Router {
   const router = Router();
 
   router.route("/")
@@ -58,30 +59,24 @@ export function createPagesRouter({ door, statusOf, counts, audit, files, limitB
     .all(allow("GET", "HEAD"));
 
   router.route("/dashboard")
-    .get(pageHeaders, async (_req, res) => {
-      const [figures, recent, audited] = await Promise.all([counts.counts(), recentFiles(accountOf(res)), auditOrNull()]);
+    .get(pageHeaders, async (req, res) => {
+      const { q: text = "", status, cursor } = parseQuery(DashboardQuery, req.query);
+      const filtered = text !== "" || status !== "any" || cursor !== undefined;
+      const [figures, page] = await Promise.all([live.latest(), list(accountOf(res), { limit: filtered ? FOUND_FILES : RECENT_FILES, text, status, cursor })]);
+      const older = page?.nextCursor && new URLSearchParams({ ...(text && { q: text }), status, cursor: page.nextCursor });
       res.setHeader("Cache-Control", "no-store");
       res.render("dashboard", {
-        page: "dashboard", title: "Dashboard", counts: { ...figures, timestamp: figures.timestamp.toISOString() }, recent, audit: audited && describeAudit(audited),
+        page: "dashboard", title: "Dashboard", figures: { ...figures, timestamp: figures.timestamp.toISOString() }, audit: figures.audit,
+        recent: page && page.files.map((file) => ({ ...file, url: file.status === "stored" ? `/api/files/${file.id}` : `/upload/${file.id}` })),
+        filter: { text, status, active: filtered, olderUrl: older ? `/dashboard?${older}#recent` : null },
       });
     })
     .all(allow("GET", "HEAD"));
 
   /** With the database down the page still shows what it can. */
-  async function recentFiles(ownerId: string) {
+  async function list(ownerId: string, wanted: Wanted) {
     try {
-      const page = await files.list(ownerId, RECENT_FILES);
-      return page.files.map((file) => ({ ...file, url: `/api/files/${file.id}` }));
-    } catch (error) {
-      if (error instanceof Unavailable) return null;
-      throw error;
-    }
-  }
-
-  /** The script asks again for what was not known in time. */
-  async function auditOrNull() {
-    try {
-      return await within(AUDIT_BUDGET_MS, "inbox", audit.latest());
+      return await files.list(ownerId, wanted);
     } catch (error) {
       if (error instanceof Unavailable) return null;
       throw error;

@@ -12,8 +12,8 @@ export interface SettledRow extends Omit<Manifest, "blob_key"> {
  * decides who is new; only those get a ledger row and are counted, also for the audit, under whoever accepted them. What a
  * person discarded stays out: this statement and that of insertDiscarded exclude each other by their locks on dead_letters.
  * One JSON parameter instead of a dozen arrays: pg would escape each element of an array in JavaScript. It locks rows of
- * acceptances, by name, then that of ledger_totals (seen: PostgreSQL 17 runs the last part first); who locks both should do
- * so in this order.
+ * quarter_hours, by time, then of acceptances, by name, then that of ledger_totals (seen: PostgreSQL 17 runs the last part
+ * first); who locks several should do so in this order.
  * @returns the ids that became files now
  */
 export async function insertSettled(db: Db, rows: readonly SettledRow[], worker: string): Promise<Set<string>> {
@@ -51,6 +51,10 @@ export async function insertSettled(db: Db, rows: readonly SettledRow[], worker:
        group by accepted_by order by accepted_by
        on conflict (accepted_by) do update
          set stored_files = acceptances.stored_files + excluded.stored_files, stored_bytes = acceptances.stored_bytes + excluded.stored_bytes
+     ), charted as (
+       insert into quarter_hours (begins_at, files, size_bytes)
+       select date_bin('15 minutes', event_time, '1970-01-01Z') as begins_at, count(*), sum(size_bytes) from fresh group by 1 order by 1
+       on conflict (begins_at) do update set files = quarter_hours.files + excluded.files, size_bytes = quarter_hours.size_bytes + excluded.size_bytes
      )
      select id from fresh`,
     [JSON.stringify(rows), worker]);

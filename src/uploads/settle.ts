@@ -11,6 +11,7 @@ import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
 import { ItemTrouble } from "./item-trouble.ts";
 import { readManifest, type Manifest } from "./messages.ts";
+import type { Meter } from "./meter.ts";
 import { selectDiscarded } from "./dead-letter-queries.ts";
 import * as queries from "./queries.ts";
 import type { SettledRow } from "./queries.ts";
@@ -27,6 +28,8 @@ export interface SettleSettings {
   worker: string;
   /** Aborted when the process is to end: the slice in hand is finished, the rest of the batch is left to others. */
   stopping?: AbortSignal;
+  /** Told what is in the ledger now, and of each attempt that failed: for figures. */
+  meter?: Pick<Meter, "settled" | "failed">;
   log: Log;
 }
 
@@ -46,7 +49,7 @@ export type Settle = ReturnType<typeof createSettle>;
  * Stream -> storage -> ledger, a batch at a time. Every step may be repeated: objects are created if absent, rows are
  * inserted once, what is removed may be gone already. So a batch that broke off anywhere is simply done again.
  */
-export function createSettle({ db, inbox, storage, worker, stopping, log, ...shared }: SettleSettings) {
+export function createSettle({ db, inbox, storage, worker, stopping, meter, log, ...shared }: SettleSettings) {
   const { verifier = createVerifier({ store: storage }) } = shared;
   const { damage = createDamage({ db, verifier, name: worker, log }) } = shared;
   const storeObject = createStoring({ inbox, storage, verifier, damage });
@@ -158,6 +161,9 @@ export function createSettle({ db, inbox, storage, worker, stopping, log, ...sha
       await settleItems(items.slice(0, middle), again);
       return settleItems(items.slice(middle), again);
     }
+    meter?.settled(items.filter(({ manifest }) => fresh.has(manifest.upload_id)).map(({ manifest }) => (
+      { sizeBytes: manifest.size_bytes, eventTime: new Date(manifest.event_time) }
+    )));
     await failpoint("rows-committed");
     const settled = await withoutImpostors(items, fresh, again);
     await inbox.remove(settled.map(({ manifest }) => manifest));
@@ -198,6 +204,7 @@ export function createSettle({ db, inbox, storage, worker, stopping, log, ...sha
       return counted;
     });
     if (attempts === undefined) return;
+    meter?.failed();
     if (attempts < MOST_ATTEMPTS) {
       log.warn({ uploadId: entry.key, streamId: entry.id, code, reason: message, attempts }, "upload could not be settled, will be tried again");
       again.add(entry.id);

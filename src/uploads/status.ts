@@ -2,14 +2,14 @@ import type { Redis } from "ioredis";
 import { Failure, Unavailable } from "../core/errors.ts";
 import { isId } from "../core/ids.ts";
 import type { Db } from "../db/pool.ts";
-import type { Files, ServableFile, Unsettled } from "../files/files.ts";
+import type { Files, ListedFile, ServableFile, Unsettled } from "../files/files.ts";
 import type { Log } from "../core/log.ts";
 import { Damaged } from "../objects/object-store.ts";
 import { createVerifier, type Verifier } from "../objects/verify.ts";
-import { inHand } from "../stream/backlog.ts";
+import { inHand, newestEntries } from "../stream/backlog.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
-import { Manifest } from "./messages.ts";
+import { Manifest, readManifest } from "./messages.ts";
 import * as queries from "./dead-letter-queries.ts";
 
 export interface UploadStatus {
@@ -34,9 +34,20 @@ export interface UploadStatus {
 }
 
 /** Uploads that wait in the inbox, dead letters among them, as the files slice serves them. */
-export function createUnsettled({ inbox, log }: { inbox: Inbox; log: Log }): Unsettled {
+export function createUnsettled({ inbox, db, redis, stream, log }: { inbox: Inbox; db: Db; redis: Redis; stream: string; log: Log }): Unsettled {
   const verifier = createVerifier({ store: inbox.store });
   return {
+    /** Of the stream's entries, so one that only the inbox knows (Redis lost it) shows up once the reconciler queued it again. */
+    async listWaiting(ownerId, most) {
+      const entries = await newestEntries(redis, stream, most);
+      return entries.flatMap(({ key, body, inHand }) => {
+        const manifest = readManifest(body);
+        return manifest?.upload_id === key && manifest.owner_id === ownerId ? toListed(manifest, inHand ? "settling" : "accepted") : [];
+      });
+    },
+    async listFailed(ownerId, most) {
+      return (await queries.selectDeadLetters(db, ownerId, most)).map(letterToListed);
+    },
     async find(ownerId, id) {
       const record = await inbox.findUndamaged(id).catch(asFailure);
       return record?.manifest.owner_id === ownerId ? toServable(inbox, record, verifier, log) : undefined;
@@ -70,6 +81,22 @@ function toServable(inbox: Inbox, record: InboxRecord, verifier: Verifier, log: 
         throw error;
       }
     },
+  };
+}
+
+function toListed(manifest: Manifest, status: "accepted" | "settling" | "failed"): ListedFile {
+  return {
+    id: manifest.upload_id, status, name: manifest.filename, sizeBytes: manifest.size_bytes, sha256: manifest.sha256, contentType: manifest.content_type,
+    uploaderId: manifest.uploader_id, eventTime: new Date(manifest.event_time), storedAt: null, problem: null, reason: null,
+  };
+}
+
+function letterToListed(letter: queries.DeadLetter): ListedFile {
+  const { data } = Manifest.safeParse(letter.message);
+  if (data) return { ...toListed(data, "failed"), id: letter.uploadId, reason: letter.reason };
+  return {
+    id: letter.uploadId, status: "failed", name: letter.fileName, sizeBytes: letter.sizeBytes, sha256: letter.sha256, contentType: null,
+    uploaderId: letter.uploaderId, eventTime: letter.firstFailedAt, storedAt: null, problem: null, reason: letter.reason,
   };
 }
 

@@ -161,10 +161,15 @@ describe("live answers are what the document says", () => {
     await world.sql("alter table files drop constraint refused");
   });
 
-  test("operations: health, audit and ready", async () => {
+  test("operations: health, audit, ready, live figures and history", async () => {
     await expectDocumented("get /health", await fetch(`${world.url}/health`));
     expect(await expectDocumented("get /api/audit", await fetch(`${world.url}/api/audit`))).toMatchObject({ balanced: true });
     await expectDocumented("get /ready", await fetch(`${world.url}/ready`));
+    await world.context.workers.say("w1", JSON.stringify({ state: "working", entries: 2, because: null, settled: 1, started_at: "2026-11-20T11:19:09.878Z", active_at: null }));
+    const figures = await expectDocumented("get /api/live", await fetch(`${world.url}/api/live`, { headers: { Accept: "application/json" } }));
+    expect(figures.workers).toHaveLength(1);
+    for (const range of ["15m", "24h", "30d", "1h"]) await expectDocumented("get /api/history", await fetch(`${world.url}/api/history?range=${range}`));
+    await expectDocumented("get /api/files", await fetch(`${world.url}/api/files?status=any&q=a`));
   });
 
   test.each<[string, string, RequestInit]>([

@@ -57,7 +57,7 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
     return createConsumer({
       redis: context.redis, blocking, stream: context.stream, group: UPLOADS_GROUP, name, batchSize: config.CONSUMER_BATCH_SIZE,
       claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000, retryMs: config.RETRY_SECONDS * 1000,
-      handle: createSettle({ db: context.db, inbox: context.inbox, storage: context.storage, verifier: context.verifier, damage: context.damage, worker: name, log }), log,
+      handle: createSettle({ db: context.db, inbox: context.inbox, storage: context.storage, verifier: context.verifier, damage: context.damage, meter: context.meter, worker: name, log }), log,
     });
   }
   const first = worker();

@@ -107,5 +107,6 @@ test.each(["/upload", "/dashboard", "receipt", "/nothing-here"])("%s fits a phon
   const policy = response.headers()["content-security-policy"]!;
   expect(policy).toContain("default-src 'none'");
   expect(policy).not.toContain("unsafe");
-  expect(await page.$$eval("script:not([src]), [style], [onclick]", (found) => found.length)).toBe(0);
+  // What uPlot draws in it places by script, through the CSSOM, which the policy lets it.
+  expect(await page.$$eval("script:not([src]), [style]:not(.plot *), [onclick]", (found) => found.length)).toBe(0);
 });

@@ -1,0 +1,120 @@
+import type { Redis } from "ioredis";
+import type { Clock } from "../core/clock.ts";
+import { Unavailable } from "../core/errors.ts";
+import { within } from "../core/within.ts";
+import type { Db } from "../db/pool.ts";
+import { knowsItsDisk, type ObjectStore } from "../objects/object-store.ts";
+import { oldestAgeMs } from "../stream/backlog.ts";
+import type { Presence } from "../stream/presence.ts";
+import { describeAudit, type AuditReader } from "./audit.ts";
+import { describeCounts, type CountsReader } from "./counts.ts";
+import * as queries from "./history-queries.ts";
+import { describePoints, type LiveHistory } from "./live-history.ts";
+import { WorkerReport } from "./worker-report.ts";
+
+export interface LiveFiguresSettings {
+  db: Db;
+  redis: Redis;
+  stream: string;
+  counts: CountsReader;
+  audit: AuditReader;
+  history: LiveHistory;
+  workers: Pick<Presence, "read">;
+  storage: ObjectStore;
+  clock: Clock;
+}
+
+/** Beyond it the exact number of what is tried again matters to nobody, and would have to be counted. */
+const MOST_RETRYING = 1_000;
+const DATABASE_BUDGET_MS = 3_000;
+const AUDIT_BUDGET_MS = 1_000;
+/** With the oldest entry older than this, and nobody alive to settle it, somebody should know. */
+const UNATTENDED_SECONDS = 30;
+const LATELY_MS = 30_000; // points told with each figures: what a page may have missed
+
+export type LiveFigures = ReturnType<typeof createLiveFigures>;
+export type Figures = Awaited<ReturnType<LiveFigures["read"]>>;
+
+/**
+ * All that the dashboard shows of the system as a whole, in the words of the API. Nothing is counted on demand, and each
+ * figure is null where what knows it does not answer: Redis (queue, rates, workers), the database (ledger, failures).
+ */
+export function createLiveFigures({ db, redis, stream, counts, audit, history, workers, storage, clock }: LiveFiguresSettings) {
+  let audited: ReturnType<typeof describeAudit> | null = null;
+  let auditing: Promise<void> | undefined;
+
+  async function read() {
+    const [counted, oldestMs, latest, alive, retrying] = await Promise.all([
+      counts.counts(),
+      orNull(oldestAgeMs(redis, stream).then((ms) => ms ?? null)),
+      orNull(history.refresh().then(() => history)),
+      orNull(readWorkers()),
+      orNull(within(DATABASE_BUDGET_MS, "postgres", queries.countRetrying(db, MOST_RETRYING))),
+      orNull(within(AUDIT_BUDGET_MS, "inbox", readAudit())), // later than that: the last one known, which says of when it is
+    ]);
+    if (!latest) history.forget();
+    const rates = history.rates();
+    const recent = history.recent();
+    const oldestSeconds = oldestMs === null ? null : seconds(oldestMs);
+    const described = describeCounts(counted);
+    return {
+      ...described,
+      queue: { entries: counted.redis, oldest_seconds: oldestSeconds },
+      accepted_per_second: rates.accepted,
+      settled_per_second: rates.settled,
+      bytes_per_second: rates.acceptedBytes,
+      latency_ms: { p50: recent[0.5], p95: recent[0.95], p99: recent[0.99] },
+      failures: { recent: recent.failed, retrying, dead_letters: counted.deadLetters },
+      workers: alive,
+      unattended: alive?.length === 0 && oldestSeconds !== null && oldestSeconds > UNATTENDED_SECONDS,
+      storage: { kind: storage.kind, used_bytes: counted.storedBytes, free_bytes: freeBytes() },
+      audit: audited,
+      lately: describePoints(history.last(LATELY_MS)),
+    };
+  }
+
+  function readAudit(): Promise<void> {
+    return (auditing ??= orNull(audit.latest()).then((latest) => void (audited = latest && describeAudit(latest))).finally(() => (auditing = undefined)));
+  }
+
+  async function readWorkers() {
+    const now = clock.now().getTime();
+    return [...await workers.read()].flatMap(([name, said]) => {
+      const { data } = WorkerReport.safeParse(parse(said));
+      return data ? [{ name, ...data, up_seconds: seconds(Math.max(0, now - Date.parse(data.started_at))) }] : [];
+    });
+  }
+
+  /** Of the disk that stored files are on; a bucket has no end that anybody knows. */
+  function freeBytes(): number | null {
+    try {
+      return knowsItsDisk(storage) ? storage.room().freeBytes : null;
+    } catch (error) {
+      if (error instanceof Unavailable) return null;
+      throw error;
+    }
+  }
+
+  return { read };
+}
+
+async function orNull<T>(reading: Promise<T>): Promise<T | null> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (error instanceof Unavailable) return null;
+    throw error;
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function seconds(ms: number): number {
+  return Math.round(ms / 100) / 10;
+}
