@@ -6,7 +6,7 @@ import { Damaged, type ByteRange, type Problem } from "../objects/object-store.t
 import type { Verifier } from "../objects/verify.ts";
 import type { Damage } from "./damage.ts";
 import * as queries from "./queries.ts";
-import type { FileRow } from "./queries.ts";
+import type { FileRow, Twin } from "./queries.ts";
 
 /** A file that can be served: settled, or still waiting in the inbox. */
 export interface ServableFile {
@@ -83,6 +83,11 @@ export function createFiles({ db, verifier, damage, unsettled }: { db: Db; verif
     return queries.selectFile(db, ownerId, id);
   }
 
+  /** The first file with the same bytes that this owner handed in before it; null: these bytes were new. @throws Unavailable */
+  async function findFirstTwin(file: FileRow): Promise<Twin | null> {
+    return (await queries.selectFirstTwin(db, file)) ?? null;
+  }
+
   /** One page, newest first. @param cursor of the page before; @throws Failure INVALID_QUERY */
   async function list(ownerId: string, limit: number, cursor?: string): Promise<{ files: FileRow[]; nextCursor: string | null }> {
     const wanted = Math.min(limit, MOST_PER_PAGE);
@@ -91,7 +96,7 @@ export function createFiles({ db, verifier, damage, unsettled }: { db: Db; verif
     return { files, nextCursor: rows.length > wanted ? encodeCursor(files.at(-1)!) : null };
   }
 
-  return { find, findStored, list };
+  return { find, findStored, findFirstTwin, list };
 }
 
 function encodeCursor({ eventTime, id }: FileRow): string {

@@ -2,12 +2,15 @@ import express, { type Express, type ErrorRequestHandler, type Request, type Req
 import { Failure } from "../core/errors.ts";
 import { nonce } from "../core/ids.ts";
 import { allow } from "./answer-errors.ts";
+import { createVendor } from "./vendor.ts";
 
 export interface AppSettings {
   /** Folder of the EJS pages. */
   viewsFolder: string;
   /** Folder of what browsers load, served under /assets. */
   publicFolder: string;
+  /** node_modules: what of it is served stands in vendor.ts. */
+  packagesFolder: string;
   /** How many proxies stand in front: decides whose word on the client's address is taken. */
   trustProxyHops: number;
   routers: RequestHandler[];
@@ -32,6 +35,7 @@ export function createApp(settings: AppSettings): Express {
 
   app.use(nameRequest);
   for (const router of settings.routers) app.use(router); // the door first: what stands before it, every upload pays
+  app.use("/assets/vendor", onlyReading, createVendor(settings.packagesFolder, ASSETS_MAX_AGE_MS));
   app.use("/assets", onlyReading, express.static(settings.publicFolder, { maxAge: ASSETS_MAX_AGE_MS, index: false, redirect: false }));
   app.use(settings.answerNotFound);
   app.use(settings.answerError);

@@ -83,6 +83,7 @@ export async function openSite(context: Context): Promise<Site> {
   const app = createApp({
     viewsFolder: join(ROOT, "views"),
     publicFolder: join(ROOT, "public"),
+    packagesFolder: join(ROOT, "node_modules"),
     trustProxyHops: config.TRUST_PROXY,
     locals: format,
     routers: [
