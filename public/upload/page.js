@@ -70,7 +70,7 @@ async function open() {
   }
 
   function act(what, item) {
-    if (what === "retry") queue.retry(item);
+    if (what === "retry" || what === "try") queue.retry(item);
     else if (what === "choose") input.click();
     else if (what === "hold") item.state === "paused" ? queue.resume(item) : queue.pause(item);
     else if (what === "drop") {

@@ -119,7 +119,10 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
   }
 
   function retry(item) {
-    if (item.state === "offline") return sending.start(item);
+    if (item.state === "offline") {
+      sending.stop(item); // whatever it waits for
+      return sending.start(item);
+    }
     if (!(item.state === "broken" || (item.state === "refused" && item.mayTry)) || !item.file) return;
     Object.assign(item, { state: "waiting", trouble: "", mayTry: false, failures: 0 });
     changed(item);

@@ -1,18 +1,20 @@
 // A file's row: made once, then only what changed is written. Its markup and icons are templates of the page.
+import { isUnfinished } from "./queue.js";
 import { factsOf, formatTime, stateOf, storedAfter, troubleTextOf } from "./words.js";
 
 /** What a person can do, by state; an act that stays keeps its button, and with it the focus. */
 const ACTS = {
-  waiting: ["hold", "drop"], sending: ["hold", "drop"], paused: ["hold", "drop"], offline: ["retry", "hold", "drop"], refused: ["drop"], broken: ["retry", "drop"],
-  received: ["receipt", "drop"], settling: ["receipt", "drop"], stored: ["receipt", "download", "drop"], failed: ["letter", "receipt", "drop"],
+  waiting: ["hold", "drop"], sending: ["hold", "drop"], paused: ["hold", "drop"], offline: ["hold", "drop"], refused: ["drop"], broken: ["retry", "drop"],
+  received: ["drop"], settling: ["drop"], stored: ["download", "drop"], failed: ["drop"],
 };
+const LINKS = { received: ["receipt"], settling: ["receipt"], stored: ["receipt"], failed: ["letter", "receipt"] };
 const PROGRESSING = ["sending", "paused", "offline"];
 const ICONS = { stored: "check", failed: "cross", refused: "cross", broken: "alert", offline: "alert", paused: "pause" };
 
 export function createRow(item) {
   const row = document.getElementById("upload-row").content.firstElementChild.cloneNode(true);
   const field = (name) => row.querySelector(`[data-field="${name}"]`);
-  const [tile, name, path, bar, state, facts, trouble, twin, acts] = ["tile", "name", "path", "bar", "state", "facts", "trouble", "twin", "acts"].map(field);
+  const [tile, name, path, bar, state, facts, links, trouble, ask, twin, acts] = ["tile", "name", "path", "bar", "state", "facts", "links", "trouble", "ask", "twin", "acts"].map(field);
   const shown = {};
   name.textContent = item.name;
   path.textContent = item.path.slice(0, -item.name.length - 1);
@@ -49,45 +51,50 @@ export function createRow(item) {
   }
 
   function showActs() {
-    const wanted = ACTS[item.state].map((act) => (act === "hold" && item.state === "paused" && !item.file ? "choose" : act));
-    if (item.state === "refused" && item.mayTry) wanted.unshift("retry");
-    const focused = acts.contains(document.activeElement) ? document.activeElement : null;
-    const there = new Map([...acts.children].map((element) => [element.dataset.act, element]));
-    for (const [act, element] of there) if (!wanted.includes(act)) element.remove();
-    wanted.forEach((act, place) => {
-      const element = there.get(act) ?? actOf(act);
-      dress(element, act);
-      if (acts.children[place] !== element) acts.insertBefore(element, acts.children[place] ?? null);
-    });
-    // Moving an element, or taking it away, loses the focus: it goes back, or to what came in its place.
-    if (focused && document.activeElement !== focused) (focused.isConnected ? focused : acts.firstElementChild).focus({ preventScroll: true });
+    const focused = row.contains(document.activeElement) ? document.activeElement : null;
+    const noFile = item.state === "paused" && !item.file;
+    put(acts, noFile ? ["drop"] : ACTS[item.state]);
+    put(ask, noFile ? ["choose"] : item.state === "refused" && item.mayTry ? ["try"] : []);
+    put(links, LINKS[item.state] ?? []);
+    // Moving a button, or taking it away, loses the focus: it goes back, or to the receipt, or to what there is.
+    if (focused && document.activeElement !== focused) (focused.isConnected ? focused : row.querySelector("a[data-act], button[data-act]")).focus({ preventScroll: true });
   }
 
-  function actOf(act) {
-    const link = ["receipt", "letter", "download"].includes(act);
-    const element = document.createElement(link ? "a" : "button");
-    if (!link) element.type = "button";
+  /** Has the place hold these and no others; those that stay keep their elements. */
+  function put(place, wanted) {
+    for (const element of [...place.children]) if (!wanted.includes(element.dataset.act)) element.remove();
+    wanted.forEach((act, index) => {
+      const element = place.querySelector(`[data-act="${act}"]`) ?? made(act);
+      dress(element, act);
+      if (place.children[index] !== element) place.insertBefore(element, place.children[index] ?? null);
+    });
+  }
+
+  function made(act) {
+    const element = document.createElement(["receipt", "letter", "download"].includes(act) ? "a" : "button");
+    if (element.localName === "button") element.type = "button";
     element.dataset.act = act;
     return element;
   }
 
   function dress(element, act) {
-    const { icon, label, text, href } = {
+    const { icon, text, label, href } = {
       hold: () => (item.state === "paused" ? { icon: "play", label: "Go on with" } : { icon: "pause", label: "Pause" }),
-      choose: () => ({ text: "Choose the file", label: "Choose again:" }),
-      retry: () => (item.state === "refused" ? { text: "Try anyway", label: "Try anyway:" } : { icon: "retry", label: "Try again now:" }),
-      drop: () => ({ icon: "cross", label: ["waiting", "sending", "paused", "offline", "broken"].includes(item.state) ? "Cancel" : "Remove from the list:" }),
+      retry: () => ({ icon: "retry", label: "Try again:" }),
+      drop: () => ({ icon: "cross", label: isUnfinished(item) ? "Cancel" : "Remove from the list:" }),
+      choose: () => ({ text: "Choose the file", label: "Choose the file again:" }),
+      try: () => ({ text: "Try anyway", label: "Try anyway:" }),
+      download: () => ({ icon: "download", label: "Download", href: `/api/files/${item.fileId}` }),
       receipt: () => ({ text: "Receipt", label: "Receipt of", href: `/upload/${item.fileId}` }),
       letter: () => ({ text: "What to do", label: "What to do about", href: `/dead-letters#${item.fileId}` }),
-      download: () => ({ icon: "download", label: "Download", href: `/api/files/${item.fileId}` }),
     }[act]();
     const dressed = `${icon ?? text}|${label}`;
     if (element.dataset.dressed === dressed) return;
     element.dataset.dressed = dressed;
-    element.className = text ? "button small" : "icon-button";
+    element.className = icon ? "icon-button" : href ? "" : "button small";
     element.replaceChildren(icon ? iconOf(icon) : text);
     element.setAttribute("aria-label", `${label} ${item.name}`);
-    if (icon) element.title = label.replace(":", "").replace(/ (with|of)$/, "");
+    if (icon) element.title = label.replace(":", "").replace(/ with$/, "");
     if (href) element.href = href;
     if (act === "download") element.download = "";
   }

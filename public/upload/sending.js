@@ -30,7 +30,7 @@ export function createSending({ endpoint, memory, changed, began, received }) {
   });
   setInterval(() => {
     for (const item of [...underWay]) {
-      if (item.state === "sending" && performance.now() - item.aliveAt > STALLED_MS) interrupt(item, { kind: "network", sentence: "The server does not answer." });
+      if (item.attempt && performance.now() - item.aliveAt > STALLED_MS) interrupt(item, { kind: "network", sentence: "The server does not answer." });
     }
   }, LOOK_FOR_STALLS_MS);
 
@@ -38,7 +38,8 @@ export function createSending({ endpoint, memory, changed, began, received }) {
   function start(item) {
     clearTimeout(item.timer);
     underWay.add(item);
-    Object.assign(item, { state: "sending", trouble: "", aliveAt: performance.now() });
+    item.aliveAt = performance.now();
+    if (item.state !== "offline") item.state = "sending"; // else it stays so until bytes are seen to move
     item.speed.forget();
     let known = false;
     const mine = (act) => (...given) => {
@@ -63,13 +64,15 @@ export function createSending({ endpoint, memory, changed, began, received }) {
         changed(item);
       }),
       onProgress: mine((sentBytes) => {
+        if (!known) {
+          known = true;
+          acknowledge(item, sentBytes); // the first is where the server says we are
+          Object.assign(item, { state: "sending", trouble: "" });
+          began();
+        }
         item.sentBytes = sentBytes;
         item.speed.add(sentBytes);
         changed(item);
-        if (known) return;
-        known = true;
-        acknowledge(item, sentBytes); // the first is where the server says we are
-        began();
       }),
       onChunkComplete: mine((_chunkBytes, acknowledgedBytes) => acknowledge(item, acknowledgedBytes)),
       onSuccess: mine(() => {

@@ -5,6 +5,7 @@ import { createSpeed } from "./speed.js";
 import { speedOf } from "./words.js";
 
 const EVERY_MS = 250;
+const SURE_WITHIN_MS = 5_000;
 const MOST_NAMED_TWICE = 3;
 
 export function openTotals({ items, queue }) {
@@ -14,10 +15,12 @@ export function openTotals({ items, queue }) {
   const title = document.title;
   const speed = createSpeed();
   let timer;
+  let doubt;
   let twice = [];
 
   for (const [act, button] of Object.entries(buttons)) {
     button.addEventListener("click", () => {
+      if (act === "cancelAll" && !isSure(button)) return;
       queue[act]();
       write();
       if (button.hidden) (Object.values(buttons).find(({ hidden }) => !hidden) ?? byId("file")).focus();
@@ -33,6 +36,21 @@ export function openTotals({ items, queue }) {
     tellTwice([]);
     byId("file").focus();
   });
+
+  /** What is cancelled is gone from the server: the first click asks, the second does. */
+  function isSure(button) {
+    const sure = button.hasAttribute("data-sure");
+    ask(!sure);
+    clearTimeout(doubt);
+    if (!sure) doubt = setTimeout(ask, SURE_WITHIN_MS, false);
+    return sure;
+
+    function ask(asking) {
+      button.toggleAttribute("data-sure", asking);
+      button.classList.toggle("danger", asking);
+      button.textContent = asking ? "Cancel all, really?" : "Cancel all";
+    }
+  }
 
   function show() {
     timer ??= setTimeout(write, EVERY_MS);
