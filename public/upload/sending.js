@@ -7,6 +7,7 @@ import { troubleOf } from "./trouble.js";
 // Proxies often take bodies of 100 MB at most (Cloudflare's limit), so a large file goes in several requests. Smaller ones
 // would gain nothing: the server keeps what has arrived of a request that broke off.
 const CHUNK_BYTES = 64 * 1024 * 1024;
+const SMALL_BYTES = 1024 * 1024; // goes with the creation, in one request; more could be lost as a whole
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 30_000;
 const LONGEST_RETRY_AFTER_MS = 120_000; // more is not believed
@@ -47,12 +48,15 @@ export function createSending({ endpoint, memory, changed, began, received }) {
       item.aliveAt = performance.now();
       act(...given);
     };
-    // An attempt of an upload that exists gets no endpoint: tus-js-client would begin a new one on any answer but 200, also on
-    // a 503. And never the bytes with the creation: were that answer lost, nobody could tell that the file is already there.
+    item.idempotencyKey ??= randomKey();
+    // An attempt of an upload that exists gets no endpoint: tus-js-client would begin a new one on any answer but 200, also a 503.
     const attempt = new tus.Upload(item.file, {
       endpoint: item.url ? null : endpoint,
       uploadUrl: item.url,
       chunkSize: CHUNK_BYTES,
+      uploadDataDuringCreation: item.sizeBytes <= SMALL_BYTES,
+      // Were the answer to the creation lost, the next one finds the same upload, and the file is not there twice.
+      onBeforeRequest: (request) => void (request.getMethod() === "POST" && request.setHeader("Idempotency-Key", item.idempotencyKey)),
       retryDelays: null, // the waiting is done here
       storeFingerprintForResuming: false, // and the remembering in memory.js
       metadata: item.url ? {} : metadataOf(item),
@@ -64,7 +68,7 @@ export function createSending({ endpoint, memory, changed, began, received }) {
         changed(item);
       }),
       onProgress: mine((sentBytes) => {
-        if (!known) {
+        if (!known && (item.url || sentBytes > 0)) {
           known = true;
           acknowledge(item, sentBytes); // the first is where the server says we are
           Object.assign(item, { state: "sending", trouble: "" });
@@ -123,7 +127,7 @@ export function createSending({ endpoint, memory, changed, began, received }) {
     item.trouble = sentence;
     if (kind === "gone") {
       memory.forget(item.url);
-      Object.assign(item, { url: null, fileId: null, sentBytes: 0, acknowledgedBytes: 0 });
+      Object.assign(item, { url: null, fileId: null, idempotencyKey: undefined, sentBytes: 0, acknowledgedBytes: 0 });
     }
     if (kind === "refused" || kind === "broken") {
       if (kind === "refused" && item.url) terminate(item);
@@ -156,6 +160,11 @@ function metadataOf({ name, type, sender }) {
   return { filename: name, ...(type && { filetype: type }), ...(sender && { uploader_id: sender }) };
 }
 
-export function fileIdOf(url) {
+/** Not crypto.randomUUID, which browsers keep to HTTPS. */
+function randomKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function fileIdOf(url) {
   return new URL(url).pathname.split("/").at(-1);
 }
