@@ -30,8 +30,11 @@ try {
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
   await photograph(page, "upload", async () => {
     await page.type("#uploader_id", "station-7");
+    // Slowly enough to see some of them on their way.
+    await page.emulateNetworkConditions({ upload: 30_000, download: -1, latency: 0 });
     const input = await page.$("input[type=file]");
-    await input!.uploadFile(join(ROOT, "files", "storm-sky.png"));
+    await input!.uploadFile(...["report.pdf", "ripples.bmp", "sensor-readings.csv", "model-update.bin", "storm-sky.png"].map((name) => join(ROOT, "files", name)));
+    await page.waitForFunction(`document.querySelector('[data-state="stored"]') && document.querySelectorAll("[data-state='sending'] progress:not([hidden])").length > 1`, { timeout: 20_000 });
     await page.$eval("#uploader_id", (field) => (field as unknown as { blur(): void }).blur());
   });
   await photograph(page, "dashboard", () => page.waitForFunction(`document.querySelectorAll("#recent-rows tr").length >= ${UPLOADS.length}`, { timeout: 10_000 }));

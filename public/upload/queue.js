@@ -4,6 +4,7 @@ import { createSpeed } from "./speed.js";
 
 const MOST_SENDING = 3; // a browser has six connections to a server; two of them ask how the received files are
 const MOST_HELD = 6; // sending, or kept from it by the server: three files with a trouble of their own do not stop all others
+const LOOK_AFTER_PAUSE_MS = [500, 3_000];
 
 /**
  * @param openSending  is given what to call, and returns start, stop, terminate and offsetOf
@@ -74,8 +75,10 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
     if (!items.has(item) || item.file) return;
     if (offset === null) return remove(item);
     item.acknowledgedBytes = item.sentBytes = offset ?? 0;
-    if (offset === item.sizeBytes) finish(item);
     changed(item);
+    if (offset !== item.sizeBytes) return;
+    sending.forget(item); // it was received as the page went
+    finish(item);
   }
 
   /** Whoever waits begins, where there is room. */
@@ -103,12 +106,16 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
     Object.assign(item, { state: "paused", trouble: "" });
     changed(item);
     pump();
-    // The server may have kept more than it has acknowledged: the figure is honest once it has been asked.
-    if (hadBegun) void sending.offsetOf(item).then((offset) => {
-      if (item.state !== "paused" || !Number.isFinite(offset)) return;
-      item.acknowledgedBytes = item.sentBytes = offset;
-      changed(item);
-    });
+    if (hadBegun) for (const afterMs of LOOK_AFTER_PAUSE_MS) setTimeout(lookAt, afterMs, item);
+  }
+
+  /** The server keeps more than it has acknowledged, once it has noticed that nothing more comes: then the figure is honest. */
+  async function lookAt(item) {
+    if (item.state !== "paused") return;
+    const offset = await sending.offsetOf(item);
+    if (item.state !== "paused" || !Number.isFinite(offset)) return;
+    item.acknowledgedBytes = item.sentBytes = offset;
+    changed(item);
   }
 
   function resume(item) {

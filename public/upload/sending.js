@@ -148,7 +148,7 @@ export function createSending({ endpoint, memory, changed, began, received }) {
     item.timer = setTimeout(() => start(item), ms);
   }
 
-  return { start, stop, terminate, offsetOf };
+  return { start, stop, terminate, offsetOf, forget: ({ url }) => memory.forget(url) };
 }
 
 function acknowledge(item, bytes) {
