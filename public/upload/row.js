@@ -40,9 +40,7 @@ export function createRow(item) {
     const icon = ICONS[item.state];
     tile.replaceChildren(icon ? iconOf(icon) : endingOf(item.name));
     if (item.state === "stored") {
-      const time = document.createElement("time");
-      time.dateTime = item.status.event_time;
-      time.textContent = formatTime(new Date(item.status.event_time));
+      const time = timeOf(item.status.event_time);
       time.title = `The ledger’s time; ${storedAfter(item.status)}`;
       shown.words = stateOf(item);
       state.replaceChildren("Stored ", time);
@@ -109,7 +107,7 @@ export function createRow(item) {
     bdi.textContent = before.filename;
     link.append(bdi);
     twin.replaceChildren(iconOf("copy"), document.createElement("span"));
-    twin.lastElementChild.append("These bytes were handed in before, as ", link, ` on ${formatTime(new Date(before.event_time))}: kept once.`);
+    twin.lastElementChild.append("These bytes were handed in before, as ", link, " on ", timeOf(before.event_time), ": kept once.");
   }
 
   function once(what, value, write) {
@@ -125,6 +123,13 @@ export function createRow(item) {
 
 export function iconOf(name) {
   return document.getElementById("icons").content.querySelector(`[data-icon="${name}"] svg`).cloneNode(true);
+}
+
+function timeOf(instant) {
+  const time = document.createElement("time");
+  time.dateTime = instant;
+  time.textContent = formatTime(new Date(instant));
+  return time;
 }
 
 /** "report.PDF" -> "pdf", for the tile: at most four letters fit. */

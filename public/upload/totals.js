@@ -1,7 +1,6 @@
 // All files together: how many are where, how far, how fast; and the buttons for all of them.
 import { formatBytes, formatCount } from "../format.js";
 import { isUnfinished } from "./queue.js";
-import { createSpeed } from "./speed.js";
 import { speedOf } from "./words.js";
 
 const EVERY_MS = 250;
@@ -13,7 +12,6 @@ export function openTotals({ items, queue }) {
   const [panel, headline, figures, bar] = ["files", "files-headline", "files-figures", "files-bar"].map(byId);
   const buttons = { pauseAll: byId("pause-all"), resumeAll: byId("resume-all"), retryFailed: byId("retry-failed"), cancelAll: byId("cancel-all"), removeFinished: byId("remove-finished") };
   const title = document.title;
-  const speed = createSpeed();
   let timer;
   let doubt;
   let twice = [];
@@ -63,11 +61,13 @@ export function openTotals({ items, queue }) {
     let sizeBytes = 0;
     let doneBytes = 0;
     let activeBytes = 0;
+    let perSecond = null;
     for (const item of items) {
       count[item.state] = (count[item.state] ?? 0) + 1;
       if (item.state === "refused") continue;
       sizeBytes += item.sizeBytes;
       doneBytes += isUnfinished(item) ? item.sentBytes : item.sizeBytes;
+      if (item.state === "sending" && item.speed.perSecond() !== null) perSecond += item.speed.perSecond();
       if (["sending", "waiting", "offline"].includes(item.state)) activeBytes += item.sizeBytes - item.sentBytes;
     }
     const of = (...states) => states.reduce((sum, state) => sum + (count[state] ?? 0), 0);
@@ -75,11 +75,9 @@ export function openTotals({ items, queue }) {
     byId("upload").toggleAttribute("data-compact", items.size > 0);
     headline.textContent = headlineOf(of);
     const isSending = of("sending") > 0;
-    if (isSending) speed.add(doneBytes);
-    else speed.forget();
     const unfinished = of("waiting", "sending", "paused", "offline", "broken") > 0;
     const facts = unfinished
-      ? [`${Math.floor((doneBytes / sizeBytes) * 100)} %`, `${formatBytes(doneBytes)} of ${formatBytes(sizeBytes)}`, ...(isSending ? speedOf(speed.perSecond(), activeBytes) : [])]
+      ? [`${Math.floor((doneBytes / sizeBytes) * 100)} %`, `${formatBytes(doneBytes)} of ${formatBytes(sizeBytes)}`, ...(isSending ? speedOf(perSecond, activeBytes) : [])]
       : sizeBytes > 0 ? [formatBytes(sizeBytes)] : [];
     figures.textContent = facts.join(" · ");
     bar.hidden = !unfinished || items.size < 2;
@@ -90,7 +88,7 @@ export function openTotals({ items, queue }) {
     buttons.resumeAll.hidden = ![...items].some((item) => item.state === "paused" && item.file);
     buttons.retryFailed.hidden = of("broken", "offline") === 0;
     buttons.cancelAll.hidden = of("waiting", "sending", "offline", "paused", "broken") < 2;
-    buttons.removeFinished.hidden = of("stored", "refused") === 0 || items.size < 2;
+    buttons.removeFinished.hidden = of("stored", "refused") === 0 || items.size < 2 || of("sending", "waiting") > 0;
     if (isSending) show(); // a speed changes also when nothing comes
   }
 
