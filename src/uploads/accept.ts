@@ -102,6 +102,13 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
     return receiptOf(manifest, await enqueueOnce(manifest, outcome !== "found"));
   }
 
+  /** Whether an upload was acknowledged under this id, whatever became of it since. @throws Unavailable: nobody knows right now */
+  async function isPromised(accountId: string, id: string): Promise<boolean> {
+    if (await inbox.findManifest(id)) return true;
+    const { stored, dead } = await within(DATABASE_BUDGET_MS, "postgres", queries.selectKnown(db, accountId, id));
+    return stored !== undefined || dead;
+  }
+
   function commit(upload: Upload, id: string): Promise<Committed> {
     const manifest = describe(upload, id);
     return tally.counted(manifest.size_bytes, () => inbox.commit(manifest, upload.received));
@@ -145,7 +152,7 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
     return streamId;
   }
 
-  return { accept };
+  return { accept, isPromised };
 }
 
 function orWhenUnavailable<T>(otherwise: T): (error: unknown) => T {

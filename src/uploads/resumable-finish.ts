@@ -53,7 +53,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
       const received = await gather(pieces, readMetadata(claimed.metadata).declaredType, sha256);
       await acceptReceived(claimed, received);
       if (!(await markFinished(claimed))) return; // whoever claimed it after us, for the same bytes, tidies up
-      for (const part of parts) await partials.remove(part);
+      for (const part of parts) if (await partials.change(part, { finished: true })) await partials.removePieces(part); // who asks for them again finds them complete
       if (!received.lent) await partials.removePieces(claimed); // else the blob is the manifest's now
     } catch (error) {
       const failure = error instanceof Damaged
@@ -61,6 +61,10 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
         : error;
       if (!(failure instanceof Failure) || NOT_FOR_GOOD.has(failure.code)) throw failure;
       if (await isFinished(claimed)) return;
+      if (error instanceof Damaged && (await accept.isPromised(claimed.owner_id, claimed.upload_id))) {
+        await markFinished(claimed); // whoever was first died before it could; the pieces went when they were settled
+        return;
+      }
       await partials.remove(claimed);
       throw failure;
     }

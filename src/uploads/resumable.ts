@@ -139,7 +139,8 @@ export function createResumable(settings: ResumableSettings) {
     const { offset, pieces: count, touchedAt } = await partials.progress(partial);
     const now = await partials.find(partial.upload_id);
     if (now?.nonce !== partial.nonce) throw new Failure("UPLOAD_NOT_FOUND");
-    if (now.finished || now.concat?.kind === "final") return { offset: now.size_bytes!, pieces: 0, touchedAt: undefined, finished: now.finished };
+    const isAllHere = now.finished || now.claim !== null || now.concat?.kind === "final"; // and in the end its pieces are gone
+    if (isAllHere) return { offset: now.size_bytes!, pieces: 0, touchedAt: undefined, finished: now.finished };
     return { offset, pieces: count, touchedAt, finished: false };
   }
 
@@ -216,7 +217,8 @@ export function createResumable(settings: ResumableSettings) {
     let sizeBytes = 0;
     for (const part of await Promise.all(parts.map((partId) => find(ownerId, partId)))) {
       if (part.concat?.kind !== "partial") throw new Failure("MALFORMED_TUS_HEADER", "Upload-Concat names an upload that is not partial.");
-      const { offset } = await progressOf(part);
+      const { offset, finished } = await progressOf(part);
+      if (finished) throw new Failure("UPLOAD_NOT_FOUND", "A part has become a part of another file.");
       if (offset !== part.size_bytes) throw new Failure("PART_INCOMPLETE");
       sizeBytes += offset;
     }
