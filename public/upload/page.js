@@ -72,7 +72,8 @@ async function open() {
   function act(what, item) {
     if (what === "retry" || what === "try") queue.retry(item);
     else if (what === "choose") input.click();
-    else if (what === "hold") item.state === "paused" ? queue.resume(item) : queue.pause(item);
+    else if (what === "hold" && item.state === "paused") queue.resume(item);
+    else if (what === "hold") queue.pause(item);
     else if (what === "drop") {
       voice.say(`${item.name}: ${["stored", "failed", "refused", "received", "settling"].includes(item.state) ? "removed from the list" : "cancelled"}.`);
       queue.remove(item);

@@ -163,7 +163,7 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
 
   const each = (act, states) => () => {
     gathering = true;
-    for (const item of [...items]) if (states.includes(item.state)) act(item);
+    for (const item of items) if (states.includes(item.state)) act(item);
     gathering = false;
     pump();
   };

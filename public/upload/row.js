@@ -60,7 +60,7 @@ export function createRow(item) {
 
   /** Has the place hold these and no others; those that stay keep their elements. */
   function put(place, wanted) {
-    for (const element of [...place.children]) if (!wanted.includes(element.dataset.act)) element.remove();
+    for (const element of place.querySelectorAll("[data-act]")) if (!wanted.includes(element.dataset.act)) element.remove();
     wanted.forEach((act, index) => {
       const element = place.querySelector(`[data-act="${act}"]`) ?? made(act);
       dress(element, act);

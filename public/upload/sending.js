@@ -24,13 +24,13 @@ export function createSending({ endpoint, memory, changed, began, received }) {
   const underWay = new Set();
 
   addEventListener("offline", () => {
-    for (const item of [...underWay]) if (item.state === "sending") interrupt(item, { kind: "network", sentence: "There is no network." });
+    for (const item of underWay) if (item.state === "sending") interrupt(item, { kind: "network", sentence: "There is no network." });
   });
   addEventListener("online", () => {
     for (const item of underWay) if (item.state === "offline") wait(item, Math.random() * SPREAD_MS);
   });
   setInterval(() => {
-    for (const item of [...underWay]) {
+    for (const item of underWay) {
       if (item.attempt && performance.now() - item.aliveAt > STALLED_MS) interrupt(item, { kind: "network", sentence: "The server does not answer." });
     }
   }, LOOK_FOR_STALLS_MS);
