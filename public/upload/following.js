@@ -5,7 +5,7 @@ const SLOWEST_MS = 15_000;
 const MOST_AT_ONCE = 2; // a browser has six connections to a server; three of them send
 const ANSWER_WITHIN_MS = 10_000;
 
-/** @param changed  is given an item whose status is another, and that status: the API's answer */
+/** @param changed  is given an item whose status is another, and that status: the API's answer, or "gone" for a 404 */
 export function createFollowing({ changed }) {
   const waiting = new Map(); // item -> { at, everyMs }
   let asking = 0;
@@ -39,9 +39,10 @@ export function createFollowing({ changed }) {
     turn.at = Infinity; // in hand
     const status = await statusOf(item).catch(() => undefined);
     asking -= 1;
-    if (item.state === "removed" || status === "gone" || status?.status === "stored" || status?.status === "failed") waiting.delete(item);
-    const isNews = status && status !== "gone" && status.status !== item.status?.status;
-    turn.everyMs = isNews ? FIRST_LOOK_MS : Math.min(SLOWEST_MS, turn.everyMs * SLOWER);
+    const isNews = status && status.status !== item.status?.status;
+    if (item.state === "removed" || status?.status === "stored" || status?.status === "gone") waiting.delete(item);
+    // What failed may be retried from the dead letters.
+    turn.everyMs = status?.status === "failed" ? SLOWEST_MS : isNews ? FIRST_LOOK_MS : Math.min(SLOWEST_MS, turn.everyMs * SLOWER);
     turn.at = performance.now() + turn.everyMs;
     if (isNews && item.state !== "removed") changed(item, status);
     plan();
@@ -52,7 +53,7 @@ export function createFollowing({ changed }) {
 
 async function statusOf({ fileId }) {
   const response = await fetch(`/api/files/${fileId}/status`, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
-  if (response.status === 404) return "gone";
+  if (response.status === 404) return { status: "gone" };
   if (!response.ok) throw new Error(`the server answers ${response.status}`);
   return response.json();
 }

@@ -84,7 +84,7 @@ async function open() {
   function checkSender() {
     const fault = senderFault(sender.value.trim());
     const isHolding = fault !== undefined && [...queue.items].some(({ state }) => state === "waiting");
-    byId("sender-fault").textContent = fault ? `${fault}${isHolding ? " Sending begins when this is mended." : ""}` : "";
+    byId("sender-fault").textContent = fault ? `${fault}${isHolding ? " What waits is sent when this is mended." : ""}` : "";
     sender.setAttribute("aria-invalid", String(fault !== undefined));
     if (fault === undefined) queue.pump();
   }

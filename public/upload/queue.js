@@ -32,11 +32,10 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
     const twice = [];
     for (const { file, path } of found) {
       const same = [...(alike.get(likenessOf(file)) ?? [])].filter((item) => item.path === path || !item.path || !path);
-      const unfinished = same.find((item) => item.state === "paused" && !item.file);
-      if (unfinished) {
-        unfinished.file = file;
-        resume(unfinished);
-      } else if (!again && same.some((item) => item.state !== "refused")) twice.push({ file, path });
+      const unfinished = same.find((item) => item.state === "broken" || (item.state === "paused" && !item.file));
+      if (unfinished) Object.assign(unfinished, { file, state: "paused", trouble: "" });
+      if (unfinished) resume(unfinished);
+      else if (!again && same.some(({ state }) => state !== "refused" && state !== "failed")) twice.push({ file, path });
       else insert(file, path);
     }
     pump();
@@ -130,7 +129,7 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
       sending.stop(item); // whatever it waits for
       return sending.start(item);
     }
-    if (!(item.state === "broken" || (item.state === "refused" && item.mayTry)) || !item.file) return;
+    if (!item.file || !(item.state === "broken" || item.mayTry)) return;
     Object.assign(item, { state: "waiting", trouble: "", mayTry: false, failures: 0 });
     changed(item);
     pump();
@@ -157,7 +156,8 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
   /** The API's word on a file that was received. */
   function learn(item, status) {
     item.status = status;
-    item.state = { accepted: "received", settling: "settling", stored: "stored", failed: "failed" }[status.status];
+    item.state = { accepted: "received", settling: "settling", stored: "stored", failed: "failed", gone: "broken" }[status.status];
+    if (item.state === "broken") item.trouble = "It was received, and somebody has thrown it away since.";
     changed(item);
   }
 

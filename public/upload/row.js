@@ -51,7 +51,7 @@ export function createRow(item) {
   function showActs() {
     const focused = row.contains(document.activeElement) ? document.activeElement : null;
     const noFile = item.state === "paused" && !item.file;
-    put(acts, noFile ? ["drop"] : ACTS[item.state]);
+    put(acts, item.file ? ACTS[item.state] : ACTS[item.state].filter((act) => act !== "hold" && act !== "retry"));
     put(ask, noFile ? ["choose"] : item.state === "refused" && item.mayTry ? ["try"] : []);
     put(links, LINKS[item.state] ?? []);
     // Moving a button, or taking it away, loses the focus: it goes back, or to the receipt, or to what there is.

@@ -82,7 +82,9 @@ export function openTotals({ items, queue }) {
     figures.textContent = facts.join(" · ");
     bar.hidden = !unfinished || items.size < 2;
     bar.value = sizeBytes > 0 ? doneBytes / sizeBytes : 0;
-    panel.dataset.tone = of("failed", "broken") > 0 ? "bad" : of("offline") > 0 ? "warn" : unfinished ? "now" : of("received", "settling") > 0 ? "now" : of("stored") > 0 ? "good" : "none";
+    const bad = of("failed", "broken");
+    panel.dataset.tone = of("offline") > 0 ? "warn" : of("sending", "waiting", "paused") > 0 ? "none" : bad > 0 ? "bad" : of("stored") > 0 && of("received", "settling") === 0 ? "good" : "none";
+    byId("files-trouble").textContent = bad > 0 && panel.dataset.tone !== "bad" ? `${formatCount(bad)} ${bad === 1 ? "needs" : "need"} a look` : "";
     document.title = isSending ? `${facts[0]} · ${title}` : title;
     buttons.pauseAll.hidden = of("waiting", "sending", "offline") === 0;
     buttons.resumeAll.hidden = ![...items].some((item) => item.state === "paused" && item.file);

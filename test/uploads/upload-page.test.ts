@@ -92,7 +92,7 @@ describe("before anything is sent", () => {
       field.dispatchEvent(new Event("input"));
     }, "x".repeat(130));
     await person.choose(await uploader.file("held.txt"));
-    await eventually(() => person.shown("#sender-fault"), "That is 2 characters too many: 128 at most. Sending begins when this is mended.");
+    await eventually(() => person.shown("#sender-fault"), "That is 2 characters too many: 128 at most. What waits is sent when this is mended.");
     await eventually(person.states, { "held.txt": "waiting" });
     await person.page.focus("#uploader_id");
     await person.page.keyboard.press("End");
