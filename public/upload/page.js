@@ -49,7 +49,7 @@ async function open() {
   openDrop({ zone: byId("drop"), input, folderInput: byId("folder"), folderButton: byId("choose-folder"), take, fail: queue.addUnreadable });
 
   if (early.length > 0) take(early.map((file) => ({ file, path: "" })));
-  for (const record of await memory.unfinished()) if (![...queue.items].some(({ url }) => url === record.url)) void queue.addUnfinished(record);
+  for (const record of await memory.unfinished()) if (![...queue.items].some(({ url }) => url === record.url)) queue.addUnfinished(record);
 
   function take(found) {
     if (found.length === 0) return;

@@ -4,7 +4,7 @@ import { createSpeed } from "./speed.js";
 
 const MOST_SENDING = 3; // a browser has six connections to a server; two of them ask how the received files are
 const MOST_HELD = 6; // sending, or kept from it by the server: three files with a trouble of their own do not stop all others
-const LOOK_AFTER_PAUSE_MS = [500, 3_000];
+const LOOK_AGAIN_MS = [0, 500, 3_000]; // at an upload that stands; a lost connection is noticed at its server within seconds
 
 /**
  * @param openSending  is given what to call, and returns start, stop, terminate and offsetOf
@@ -67,16 +67,22 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
   }
 
   /** From an earlier visit: its bytes are on this device, and only a person can choose the file again. */
-  async function addUnfinished(record) {
+  function addUnfinished(record) {
     const item = create({ ...record, state: "paused", fileId: record.url.split("/").at(-1) });
     changed(item);
+    for (const afterMs of LOOK_AGAIN_MS) setTimeout(lookAt, afterMs, item);
+  }
+
+  /** The server keeps more than it has acknowledged once it has noticed that nothing more comes: then the figure is honest. */
+  async function lookAt(item) {
+    if (item.state !== "paused") return;
     const offset = await sending.offsetOf(item);
-    if (!items.has(item) || item.file) return;
-    if (offset === null) return remove(item);
+    if (item.state !== "paused" || offset === undefined) return;
+    if (offset === null && !item.file) return remove(item); // expired; one that has its file begins anew
     item.acknowledgedBytes = item.sentBytes = offset ?? 0;
     changed(item);
     if (offset !== item.sizeBytes) return;
-    sending.forget(item); // it was received as the page went
+    sending.forget(item); // all of it was received as it was paused, or as the page went
     finish(item);
   }
 
@@ -105,16 +111,7 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
     Object.assign(item, { state: "paused", trouble: "" });
     changed(item);
     pump();
-    if (hadBegun) for (const afterMs of LOOK_AFTER_PAUSE_MS) setTimeout(lookAt, afterMs, item);
-  }
-
-  /** The server keeps more than it has acknowledged, once it has noticed that nothing more comes: then the figure is honest. */
-  async function lookAt(item) {
-    if (item.state !== "paused") return;
-    const offset = await sending.offsetOf(item);
-    if (item.state !== "paused" || !Number.isFinite(offset)) return;
-    item.acknowledgedBytes = item.sentBytes = offset;
-    changed(item);
+    if (hadBegun) for (const afterMs of LOOK_AGAIN_MS) setTimeout(lookAt, afterMs, item);
   }
 
   function resume(item) {

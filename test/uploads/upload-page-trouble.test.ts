@@ -162,6 +162,17 @@ describe("a reload", () => {
     expect(await person.page.evaluate("localStorage.length")).toBe(0); // nothing is left to go on with
   });
 
+  test("in another tab does not offer what is under way in this one", async () => {
+    await begin("one-tab.bin");
+    const tab = await person.page.browserContext().newPage();
+    await tab.goto(`${url}/upload`);
+    await tab.waitForSelector("#upload[data-live]");
+    await eventually(() => tab.evaluate("navigator.locks.query().then(({ held }) => held.length)"), 1);
+    expect(await tab.$$("#uploads li")).toEqual([]);
+    await tab.close();
+    expect(await state("one-tab.bin")).toBe("sending");
+  });
+
   test("leaves what it can no longer go on with out of the list", async () => {
     await begin("gone.bin");
     const at = await location("gone.bin");
@@ -195,7 +206,9 @@ describe("an answer of the server", () => {
 
   test("that is about the file is shown, and sending does not go on; the next file does", async () => {
     await answerFirst([{ status: 415, error: "Accepted here: image/png." }]);
-    await person.choose(await uploader.file("refused.txt"), await uploader.file("next.txt"));
+    await person.choose(await uploader.file("refused.txt"));
+    await eventually(() => state("refused.txt"), "refused");
+    await person.choose(await uploader.file("next.txt"));
     await eventually(person.rows, [{ name: "refused.txt", state: "refused", trouble: "Accepted here: image/png." }, { name: "next.txt", state: "received", trouble: "" }]);
   });
 
@@ -206,6 +219,17 @@ describe("an answer of the server", () => {
     await person.press("broken.txt", "retry");
     await eventually(() => state("broken.txt"), "received");
   });
+});
+
+test("a file that by its name is of another type than is accepted waits for a person to say that it goes all the same", async () => {
+  const html = (await (await fetch(`${url}/upload`)).text()).replace('data-allowed-types="[]"', 'data-allowed-types="[&quot;image/*&quot;]"');
+  await person.page.setRequestInterception(true);
+  person.page.on("request", (request) => void (request.url().endsWith("/upload") ? request.respond({ contentType: "text/html", body: html }) : request.continue()));
+  await person.visit();
+  await person.choose(await uploader.file("a.txt"), await uploader.file("a.png"));
+  await eventually(person.rows, [{ name: "a.txt", state: "refused", trouble: "By its name it is text/plain. Accepted here: image/*." }, { name: "a.png", state: "received", trouble: "" }]);
+  await person.press("a.txt", "try");
+  await eventually(() => state("a.txt"), "received");
 });
 
 test("an upload whose answer was lost is not there twice", async () => {
