@@ -31,7 +31,7 @@ try {
   await photograph(page, "upload", async () => {
     await page.type("#uploader_id", "station-7");
     // Slowly enough to see some of them on their way, and leaving them there is meant.
-    await page.setViewport({ ...WINDOW, height: 1_010 });
+    await page.setViewport({ ...WINDOW, height: 1_010, deviceScaleFactor: 1 });
     await page.emulateNetworkConditions({ upload: 24_000, download: -1, latency: 0 });
     page.on("dialog", (dialog) => void dialog.accept());
     const input = await page.$("input[type=file]");
