@@ -30,10 +30,17 @@ try {
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
   await photograph(page, "upload", async () => {
     await page.type("#uploader_id", "station-7");
+    // Slowly enough to see some of them on their way, and leaving them there is meant.
+    await page.setViewport({ ...WINDOW, height: 1_010, deviceScaleFactor: 1 });
+    await page.emulateNetworkConditions({ upload: 24_000, download: -1, latency: 0 });
+    page.on("dialog", (dialog) => void dialog.accept());
     const input = await page.$("input[type=file]");
-    await input!.uploadFile(join(ROOT, "files", "storm-sky.png"));
+    await input!.uploadFile(...["report.pdf", "ripples.bmp", "sensor-readings.csv", "model-update.bin", "storm-sky.png"].map((name) => join(ROOT, "files", name)));
+    await page.waitForFunction(`document.querySelector('[data-state="stored"]') && document.querySelectorAll("[data-state='sending'] progress:not([hidden])").length > 1 && / left/.test(document.getElementById("files-figures").textContent)`, { timeout: 20_000 });
     await page.$eval("#uploader_id", (field) => (field as unknown as { blur(): void }).blur());
   });
+  await page.emulateNetworkConditions(null);
+  await page.setViewport(WINDOW);
   await photograph(page, "dashboard", () => page.waitForFunction(`document.querySelectorAll("#recent-rows tr").length >= ${UPLOADS.length}`, { timeout: 10_000 }));
 } finally {
   await browser.close();

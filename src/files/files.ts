@@ -6,7 +6,7 @@ import { Damaged, type ByteRange, type Problem } from "../objects/object-store.t
 import type { Verifier } from "../objects/verify.ts";
 import type { Damage } from "./damage.ts";
 import * as queries from "./queries.ts";
-import type { FilePosition, FileRow } from "./queries.ts";
+import type { FilePosition, FileRow, Twin } from "./queries.ts";
 
 /** A file that can be served: settled, or still waiting in the inbox. */
 export interface ServableFile {
@@ -115,6 +115,11 @@ export function createFiles({ db, verifier, damage, unsettled }: { db: Db; verif
     return queries.selectFile(db, ownerId, id);
   }
 
+  /** The first file with the same bytes that this owner handed in before it; null: these bytes were new. @throws Unavailable */
+  async function findFirstTwin(file: FileRow): Promise<Twin | null> {
+    return (await queries.selectFirstTwin(db, file)) ?? null;
+  }
+
   /**
    * One page, newest first. With a text a page may have fewer than `limit`, and another one behind it all the same.
    * Of what waits or failed only the newest are looked through; while Redis is away, none of what waits is known.
@@ -143,7 +148,7 @@ export function createFiles({ db, verifier, damage, unsettled }: { db: Db; verif
     return { rows, end: rows.length < limit ? await queries.selectPosition(db, ownerId, MOST_SEARCHED, after) : undefined };
   }
 
-  return { find, findStored, list };
+  return { find, findStored, findFirstTwin, list };
 }
 
 function isBehind({ eventTime, id }: FilePosition, after: FilePosition | undefined): boolean {

@@ -18,12 +18,24 @@ export interface FileRow {
   problem: Problem | null;
 }
 
+/** A file with the same bytes as another. */
+export type Twin = Pick<FileRow, "id" | "name" | "eventTime">;
+
 const FILE_COLUMNS = `id, owner_id as "ownerId", name, size_bytes as "sizeBytes", encode(sha256, 'hex') as sha256,
   content_type as "contentType", uploader_id as "uploaderId", storage_key as "storageKey", stream_id as "streamId",
   event_time as "eventTime", stored_at as "storedAt", (select problem from damaged_objects where storage_key = files.storage_key) as problem`;
 
 export async function selectFile(db: Db, ownerId: string, id: string): Promise<FileRow | undefined> {
   const { rows } = await db.query<FileRow>(`select ${FILE_COLUMNS} from files where id = $1 and owner_id = $2`, [id, ownerId]);
+  return rows[0];
+}
+
+/** The first file that this owner handed in with the same bytes, before this one. */
+export async function selectFirstTwin(db: Db, { id, ownerId, sha256, eventTime }: FileRow): Promise<Twin | undefined> {
+  const { rows } = await db.query<Twin>(
+    `select id, name, event_time as "eventTime" from files
+     where owner_id = $1 and sha256 = decode($2, 'hex') and (event_time, id) < ($3, $4::uuid)
+     order by event_time, id limit 1`, [ownerId, sha256, eventTime, id]);
   return rows[0];
 }
 

@@ -12,10 +12,10 @@ const VENDOR: Record<string, string> = {
 /** Serves what the table names and nothing else of node_modules. @param maxAgeMs how long browsers may keep it */
 export function createVendor(packagesFolder: string, maxAgeMs: number): Router {
   const router = Router();
-  router.use((req, res, next) => {
+  router.use((req, res) => {
     const file = Object.hasOwn(VENDOR, req.path.slice(1)) ? VENDOR[req.path.slice(1)] : undefined;
     if (file === undefined) throw new Failure("NOT_FOUND");
-    res.sendFile(join(packagesFolder, file), { maxAge: maxAgeMs }, next);
+    res.sendFile(join(packagesFolder, file), { maxAge: maxAgeMs });
   });
   return router;
 }

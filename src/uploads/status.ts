@@ -31,6 +31,8 @@ export interface UploadStatus {
   attempts: number | null;
   /** There is something to download; not that it is undamaged. */
   downloadable: boolean;
+  /** The first file of this owner with the same bytes, handed in before; null also while it is not stored. */
+  identicalTo: Awaited<ReturnType<Files["findFirstTwin"]>>;
 }
 
 /** Uploads that wait in the inbox, dead letters among them, as the files slice serves them. */
@@ -105,7 +107,7 @@ export type StatusReader = ReturnType<typeof createStatus>;
 export function createStatus({ db, inbox, files, redis, stream }: {
   db: Db;
   inbox: Inbox;
-  files: Pick<Files, "findStored">;
+  files: Pick<Files, "findStored" | "findFirstTwin">;
   redis: Redis;
   stream: string;
 }) {
@@ -125,6 +127,7 @@ export function createStatus({ db, inbox, files, redis, stream }: {
       if (file) {
         return {
           ...file, fileId: id, status: "stored", filename: file.name, acceptedAt: file.eventTime, reason: null, attempts: null, downloadable: true,
+          identicalTo: await files.findFirstTwin(file),
         };
       }
       if (record && !waiting) throw new Failure("FILE_NOT_FOUND"); // somebody else's
@@ -160,6 +163,7 @@ function fromManifest(manifest: InboxRecord["manifest"]): Omit<UploadStatus, "st
     reason: null,
     attempts: null,
     downloadable: true,
+    identicalTo: null,
   };
 }
 
@@ -181,6 +185,7 @@ function fromLetter(letter: queries.DeadLetter): UploadStatus {
     reason: letter.reason,
     attempts: letter.attempts,
     downloadable: false,
+    identicalTo: null,
   };
 }
 
@@ -198,6 +203,7 @@ export function describeStatus(status: UploadStatus) {
     stored_at: status.storedAt,
     reason: status.reason,
     attempts: status.attempts,
+    identical_to: status.identicalTo && { file_id: status.identicalTo.id, filename: status.identicalTo.name, event_time: status.identicalTo.eventTime },
     url: `/api/files/${status.fileId}`,
   };
 }

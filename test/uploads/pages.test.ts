@@ -37,13 +37,17 @@ afterEach(async () => {
   expect(complaints).toEqual([]);
 });
 
-async function sendForm(uploaderId: string): Promise<void> {
+/** Without JavaScript a button sends the form; with it a file goes as soon as it is chosen, and the list leads to its receipt. */
+async function handIn(uploaderId: string, javaScript: boolean): Promise<void> {
   await page.goto(`${world.url}/`);
   expect(page.url()).toBe(`${world.url}/upload`);
+  if (javaScript) await page.waitForSelector("#upload[data-live]");
   await page.type("#uploader_id", uploaderId);
   const input = (await page.$("input[type=file]"))! as Awaited<ReturnType<typeof page.waitForSelector>>;
   await (input as never as { uploadFile(...paths: string[]): Promise<void> }).uploadFile(join(folder, "report.txt"));
-  await Promise.all([page.waitForNavigation(), page.click("button[type=submit]")]);
+  const toReceipt = javaScript ? '[data-state="received"] [data-act="receipt"]' : "button[type=submit]";
+  await page.waitForSelector(toReceipt);
+  await Promise.all([page.waitForNavigation(), page.click(toReceipt)]);
 }
 
 const headline = () => page.$eval("h1", (element) => element.textContent);
@@ -52,7 +56,7 @@ describe.each([["with JavaScript", true], ["without JavaScript", false]] as cons
   beforeEach(() => page.setJavaScriptEnabled(javaScript));
 
   test("hands in a file, holds a receipt at once, and sees it become stored", async () => {
-    await sendForm("Ada");
+    await handIn("Ada", javaScript);
     expect(page.url()).toMatch(/\/upload\/[0-9a-f-]{36}$/);
     expect(await headline()).toMatch(/^Received/);
     const text = await page.$eval("main", (element) => element.textContent!);
@@ -62,6 +66,14 @@ describe.each([["with JavaScript", true], ["without JavaScript", false]] as cons
     const workload = await openWorkload(world.context);
     await eventually(headline, expect.stringMatching(/^Stored/));
     await workload.stop();
+  });
+
+  test("finds a form for one file, or for many that go at once", async () => {
+    await page.goto(`${world.url}/upload`);
+    if (javaScript) await page.waitForSelector("#upload[data-live]");
+    const seen = await page.$$eval("#send, #choose-folder, #file", (elements) => elements.filter((element) => element.checkVisibility()).map(({ id }) => id));
+    expect(seen.sort()).toEqual(javaScript ? ["choose-folder", "file"] : ["file", "send"]);
+    expect(await page.$eval("#file", (input) => input.hasAttribute("multiple"))).toBe(javaScript);
   });
 
   test("sees the figures and the recent uploads on the dashboard, and how they change", async () => {

@@ -36,7 +36,7 @@ describe.each([
     const response = await status(id);
     expect([response.status, await response.json()]).toEqual([200, {
       file_id: id, status: "failed", filename: "lost.csv", size: 4, sha256, stream_id: null, accepted_at, event_time: null, stored_at: null,
-      reason: expect.stringContaining(reason), attempts: 3, url: `/api/files/${id}`,
+      reason: expect.stringContaining(reason), attempts: 3, identical_to: null, url: `/api/files/${id}`,
     }]);
     const shown = await page(id);
     const html = await shown.text();
@@ -53,7 +53,7 @@ describe.each([
     await world.settleAll();
     expect(await (await status(id)).json()).toEqual({
       file_id: id, status: "failed", filename: null, size: null, sha256: null, stream_id: null, accepted_at: null, event_time: null, stored_at: null,
-      reason: expect.stringContaining(reason), attempts: 3, url: `/api/files/${id}`,
+      reason: expect.stringContaining(reason), attempts: 3, identical_to: null, url: `/api/files/${id}`,
     });
     const shown = await page(id);
     const html = await shown.text();
