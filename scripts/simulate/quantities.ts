@@ -47,6 +47,11 @@ export function formatMs(ms: number | undefined): string {
   return ms < 7_200_000 ? `${(ms / 60_000).toFixed(1)} min` : `${(ms / 3_600_000).toFixed(1)} h`;
 }
 
+/** As somebody set it: 60 s, not 60.0 s. */
+export function formatSetting(ms: number): string {
+  return ms < 1000 && ms > 0 ? `${Number(ms.toFixed(1))} ms` : `${Number((ms / 1000).toFixed(1))} s`;
+}
+
 /** Binary units, as the site's limits are. */
 export function formatBytes(bytes: number): string {
   if (bytes < KIB) return `${Math.round(bytes)} B`;

@@ -63,7 +63,7 @@ async function simulate(root: string, options: Options, files: ChosenFile[]): Pr
       tally.end();
       progress.enter(stop.signal.aborted ? "stopped; a last look at the receipts" : "everybody is done; the receipts are looked up");
       const missing = await receipts.settle(stop.signal);
-      const facts: [string, string][] = [...driver.facts(), ...machine, ["Files", describeFiles(files)]];
+      const facts: [string, string][] = [...await driver.facts(), ...machine, ["Files", describeFiles(files)]];
       return concludeRun({ startedAt, options, stopped: stop.signal.aborted, tally, receipts, missing, facts });
     } finally {
       progress.stop();

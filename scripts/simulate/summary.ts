@@ -1,5 +1,5 @@
 import { describeLoad, type Outcome } from "./outcome.ts";
-import { formatBytes, formatCount, formatMs, formatRate, formatShare, plural } from "./quantities.ts";
+import { formatBytes, formatCount, formatMs, formatRate, formatSetting, formatShare, plural } from "./quantities.ts";
 import { ERROR_KINDS } from "./tally.ts";
 
 /** More of them are in the report. */
@@ -49,9 +49,9 @@ function formatErrors({ tally, figures }: Outcome): string[] {
   ];
 }
 
-export function describeReceipts({ receipts, figures, options }: Outcome): string[] {
+export function describeReceipts({ receipts, figures, options, stopped }: Outcome): string[] {
   if (receipts.receipts === 0) return ["none, so there is nothing to account for"];
-  const found = receipts.failed === 0 ? "in the ledger, with the bytes that were sent" : `in the ledger or failed`;
+  const found = receipts.failed === 0 ? "in the ledger, with the bytes that were sent" : "in the ledger or failed";
   const share = formatShare(figures.accounted / receipts.receipts);
   const lines = [`accounted for: ${share}. ${formatCount(figures.accounted)} of ${formatCount(receipts.receipts)} are ${found}`];
   if (receipts.failed > 0) {
@@ -59,7 +59,8 @@ export function describeReceipts({ receipts, figures, options }: Outcome): strin
   }
   if (receipts.wrong > 0) lines.push(`in the ledger with other bytes: ${formatCount(receipts.wrong)}`);
   if (receipts.missing > 0) {
-    lines.push(`missing: ${formatCount(receipts.missing)}, none of which became stored within ${formatMs(options.patienceMs)}${receipts.missing > receipts.named.length ? `; the first ${receipts.named.length}:` : ":"}`);
+    const waited = stopped ? "not found before the run was stopped" : `none of which became stored within ${formatSetting(options.patienceMs)}`;
+    lines.push(`missing: ${formatCount(receipts.missing)}, ${waited}${receipts.missing > receipts.named.length ? `; the first ${receipts.named.length}:` : ":"}`);
   }
   return lines;
 }

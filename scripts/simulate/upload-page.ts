@@ -1,4 +1,5 @@
 /** All that is known here of the upload page: how it is opened, how a file is given to it, and how it says what became of it. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type { ElementHandle, Page } from "puppeteer";
 import type { ChosenFile } from "./file-choice.ts";
 import type { Trouble } from "./tally.ts";
@@ -43,7 +44,6 @@ const SENT = ["received", "settling", "stored", "failed"], GIVEN_UP = ["refused"
 const LOOK_MS = 50;
 
 interface Row {
-  key: string;
   name: string;
   state: string;
   fileId: string | undefined;
@@ -73,7 +73,7 @@ function openForm(page: Page, timeoutMs: number): OpenUploadPage {
     async handIn([file], way) {
       const begunAt = performance.now();
       await give(page, [file!], way);
-      const blocked = await page.$eval(".chosen-note.bad", (note) => note.textContent?.trim()).catch(() => undefined);
+      const blocked = await readChoice(page, begunAt + timeoutMs);
       const answer = (found: { fileId?: string; trouble?: Trouble }): PageAnswer[] => (
         [{ file: file!, fileId: found.fileId, trouble: found.trouble, uploadMs: performance.now() - begunAt, storedMs: () => undefined }]
       );
@@ -87,6 +87,21 @@ function openForm(page: Page, timeoutMs: number): OpenUploadPage {
     },
     watch: async () => undefined,
   };
+}
+
+/**
+ * What is dropped is in the form a moment later; sending it before would send nothing.
+ * @returns why it cannot be sent, where the page says so
+ */
+async function readChoice(page: Page, givesUpAt: number): Promise<string | undefined> {
+  for (;;) {
+    const { chosen, blocked } = (await page.evaluate(`({
+      chosen: document.querySelector("#file").files.length > 0, blocked: document.querySelector(".chosen-note.bad")?.textContent.trim(),
+    })`)) as { chosen: boolean; blocked?: string };
+    if (chosen || blocked) return blocked;
+    if (performance.now() >= givesUpAt) throw new PageTrouble({ kind: "timeout", detail: "the form did not take the file" });
+    await sleep(LOOK_MS);
+  }
 }
 
 /** The page with scripts: choosing starts the sending, and each file has its row. */
@@ -162,7 +177,7 @@ async function readErrorPage(page: Page, status: number): Promise<string> {
 /** Runs in the page: notes when each new row changed its state, by the page's own clock, from the moment of choosing on. */
 const WATCH_ROWS = `(() => {
   const rows = () => [...document.querySelectorAll("#uploads [data-upload]")];
-  const before = new Set(rows().map((row) => row.dataset.upload));
+  const before = new Set(rows());
   const seen = new Map();
   let chosenAt = performance.now();
   for (const happening of ["change", "drop"]) document.addEventListener(happening, () => { chosenAt = performance.now(); }, { capture: true, once: true });
@@ -170,14 +185,13 @@ const WATCH_ROWS = `(() => {
   const look = () => {
     const now = performance.now() - chosenAt;
     for (const row of rows()) {
-      const key = row.dataset.upload;
-      if (before.has(key)) continue;
-      const known = seen.get(key) ?? { key };
+      if (before.has(row)) continue;
+      const known = seen.get(row) ?? {};
       const state = row.dataset.state ?? "";
       Object.assign(known, { name: text(row, "name"), state, fileId: row.dataset.fileId || undefined, trouble: text(row, "trouble") });
       if (["received", "settling", "stored", "failed"].includes(state)) known.receivedMs ??= now;
       if (state === "stored") known.storedMs ??= now;
-      seen.set(key, known);
+      seen.set(row, known);
     }
   };
   globalThis.crowd?.stop();

@@ -33,25 +33,23 @@ export async function openBrowserDriver({ root, target, headless, javaScript, ti
   const launch = () => launchChromium({ root, headless, say: (line) => console.log(line) });
   let launches = 1;
   let chromium: Promise<Chromium> = launch();
-  const first = await chromium;
-  const versions = first.version;
+  const { version } = await chromium;
   const photographed = new Set<string>();
-  const memories = [first.memory];
 
   /** A crash is an error of those it hits, not the end of the run: once, there is another browser. */
   async function browser(): Promise<Chromium> {
-    const current = await chromium;
-    if (current.browser.connected || signal.aborted) return current;
-    if (launches >= MOST_LAUNCHES) throw new PageTrouble({ kind: "browser", detail: "the browser crashed again and was not started a third time" });
-    launches++;
-    chromium = launch();
-    const next = await chromium;
-    memories.push(next.memory);
-    return next;
+    for (;;) {
+      const asked = chromium, current = await asked;
+      if (!current.isGone() || signal.aborted) return current;
+      if (chromium !== asked) continue; // somebody else has started the next one meanwhile
+      if (launches >= MOST_LAUNCHES) throw new PageTrouble({ kind: "browser", detail: "the browser crashed again and was not started a third time" });
+      launches++;
+      chromium = launch();
+    }
   }
 
   async function photograph(page: Page | undefined, user: string): Promise<string | undefined> {
-    if (!page || page.isClosed() || photographed.has(user) || photographed.size >= MOST_SCREENSHOTS) return undefined;
+    if (!page || page.isClosed() || !page.browser().connected || photographed.has(user) || photographed.size >= MOST_SCREENSHOTS) return undefined;
     photographed.add(user);
     const patience = new Promise<undefined>((resolve) => setTimeout(resolve, SCREENSHOT_MS, undefined).unref());
     // What failed may be the browser itself: then there is nothing to be seen.
@@ -60,11 +58,11 @@ export async function openBrowserDriver({ root, target, headless, javaScript, ti
   }
 
   function openSession(user: string, random: () => number): Session {
-    let context: BrowserContext | undefined, page: Page | undefined;
+    let mine: Chromium | undefined, context: BrowserContext | undefined, page: Page | undefined;
 
-    async function openPage(): Promise<Page> {
-      const current = await browser();
-      if (page && !page.isClosed() && context && page.browser() === current.browser) return page;
+    async function openPage(current: Chromium): Promise<Page> {
+      if (page && !page.isClosed() && mine === current) return page;
+      mine = current;
       context = await current.browser.createBrowserContext();
       page = await context.newPage();
       await page.setJavaScriptEnabled(javaScript);
@@ -74,7 +72,8 @@ export async function openBrowserDriver({ root, target, headless, javaScript, ti
     }
 
     async function openForUse(dueMs: number): Promise<OpenUploadPage> {
-      const opened = await openUploadPage(await openPage(), { target, user, timeoutMs, javaScript });
+      const current = await browser();
+      const opened = await current.orGone(openPage(current).then((ready) => openUploadPage(ready, { target, user, timeoutMs, javaScript })));
       tally.step("page", performance.now() - dueMs);
       return opened;
     }
@@ -89,7 +88,7 @@ export async function openBrowserDriver({ root, target, headless, javaScript, ti
       for (const { file, uploadMs } of held) tally.received(file.sizeBytes, uploadMs);
       try {
         for (const { fileId, trouble } of answers) if (fileId === undefined) await fail(trouble!, 1);
-        if (held.length > 0) await opened.watch(Math.min(MOST_WATCHED_MS, patienceMs));
+        if (held.length > 0) await mine!.orGone(opened.watch(Math.min(MOST_WATCHED_MS, patienceMs)));
       } catch (error) {
         if (!GONE.test((error as Error).message)) throw error;
       } finally {
@@ -114,14 +113,14 @@ export async function openBrowserDriver({ root, target, headless, javaScript, ti
         tally.attempt(attempted.length);
         let answers: PageAnswer[];
         try {
-          answers = await opened.handIn(attempted, way);
+          answers = await mine!.orGone(opened.handIn(attempted, way));
         } catch (error) {
           return signal.aborted ? undefined : fail(readTrouble(error, "timeout"), attempted.length);
         }
         await stay(opened, answers);
       },
       async close() {
-        await context?.close().catch(() => undefined); // of a browser that is gone
+        if (context && mine) await mine.orGone(context.close()).catch(() => undefined); // with a browser that is gone, it is too
       },
     };
   }
@@ -130,9 +129,9 @@ export async function openBrowserDriver({ root, target, headless, javaScript, ti
   signal.addEventListener("abort", stop);
   return {
     mostFiles: MOST_FILES, openSession,
-    facts: () => [
-      ["Browser", `${versions}${javaScript ? "" : ", without JavaScript"}${launches > 1 ? `, which crashed and was started ${launches} times` : ""}`],
-      ["Its memory", memories.at(-1)!()],
+    facts: async () => [
+      ["Browser", `${version}${javaScript ? "" : ", without JavaScript"}${launches > 1 ? `, which crashed and was started ${launches} times` : ""}`],
+      ["Its memory", (await chromium).memory()],
     ],
     async close() {
       signal.removeEventListener("abort", stop);

@@ -16,6 +16,9 @@ const PAGE_BYTES = 4096;
 export interface Chromium {
   browser: Browser;
   version: string;
+  isGone(): boolean;
+  /** What is asked of a browser that died in this moment may never be answered: this rejects then. */
+  orGone<T>(work: Promise<T>): Promise<T>;
   /** Of all its processes together, the most that was seen. */
   memory(): string;
   close(): Promise<void>;
@@ -41,12 +44,23 @@ export async function launchChromium({ root, headless, say }: { root: string; he
       return launch(false);
     });
   }
+  let gone = false;
+  const died = new Promise<never>((_, reject) => {
+    const end = () => {
+      gone = true;
+      reject(new Error("the browser has disconnected"));
+    };
+    browser.once("disconnected", end);
+    browser.process()?.once("exit", end);
+  });
+  died.catch(() => undefined); // nobody may be waiting just then
   const watch = watchMemory(browser.process()?.pid ?? 0);
   return {
-    browser, version: await browser.version(), memory: watch.describe,
+    browser, version: await browser.version(), isGone: () => gone, orGone: (work) => Promise.race([work, died]), memory: watch.describe,
     async close() {
       watch.stop();
-      await browser.close().catch(() => browser.process()?.kill("SIGKILL"));
+      if (gone) return;
+      await Promise.race([browser.close(), died]).catch(() => browser.process()?.kill("SIGKILL"));
     },
   };
 }
@@ -80,12 +94,14 @@ interface Memory {
 function watchMemory(pid: number): { describe(): string; stop(): void } {
   let most: Memory = { processes: 0, residentBytes: 0, proportionalBytes: 0 };
   const look = () => {
+    if (process.platform !== "linux" || pid === 0) return;
     const found = memoryOf(pid);
     if (found.proportionalBytes > most.proportionalBytes || (found.proportionalBytes === 0 && found.residentBytes > most.residentBytes)) most = found;
   };
-  const timer = process.platform === "linux" && pid > 0 ? setInterval(look, MEMORY_MS).unref() : undefined;
+  const timer = setInterval(look, MEMORY_MS).unref();
   return {
     describe() {
+      look(); // a short run ends before the first time
       if (most.processes === 0) return "not known on this system";
       const shared = most.proportionalBytes > 0 ? `${formatBytes(most.proportionalBytes)}, what is shared counted once; ` : "";
       return `at most ${shared}${formatBytes(most.residentBytes)} resident, summed over ${most.processes} processes`;

@@ -15,6 +15,6 @@ export interface Driver {
   /** Files a visit may hand in at once. */
   mostFiles: number;
   /** What a reader of the report has to know of it, such as the browser's version and memory. */
-  facts(): [name: string, value: string][];
+  facts(): Promise<[name: string, value: string][]>;
   close(): Promise<void>;
 }

@@ -63,7 +63,7 @@ export function createHttpDriver({ target, sockets, timeoutMs, tally, receipts, 
         close: async () => undefined,
       };
     },
-    facts: () => [["Connections", `at most ${sockets}, kept alive`]],
+    facts: async () => [["Connections", `at most ${sockets}, kept alive`]],
     close: async () => client.close(),
   };
 }

@@ -1,5 +1,5 @@
 import { describeLoad, type Outcome } from "../outcome.ts";
-import { formatBytes, formatCount, formatMs, formatRate, formatShare, plural } from "../quantities.ts";
+import { formatBytes, formatCount, formatMs, formatRate, formatSetting, formatShare, plural } from "../quantities.ts";
 import { ERROR_KINDS, type ErrorKind, type Step } from "../tally.ts";
 import { drawDistributions, drawRates, drawWaits } from "./charts.ts";
 import { STYLE } from "./style.ts";
@@ -69,14 +69,14 @@ ${judged.map(({ text, holds, actual }) => `<li class="${holds ? "good" : "bad"}"
 </ul></section>`;
 }
 
-function missing({ receipts, options }: Outcome): string {
+function missing({ receipts, options, stopped }: Outcome): string {
   if (receipts.missing === 0 && receipts.failed === 0) return "";
   const reasons = [...receipts.failedReasons].map(([reason, times]) => `<p>${formatCount(times)} × <bdi>${escape(reason)}</bdi></p>`).join("");
   const failed = receipts.failed === 0 ? "" : `<div class="callout warn"><p><b>${plural(receipts.failed, "dead letter")}</b>: received, kept, and not stored. Why, and what to do, is on the site’s page of dead letters.</p>${reasons}</div>`;
   if (receipts.missing === 0) return `<section><h2>Failed</h2>${failed}</section>`;
   const rest = receipts.missing - receipts.named.length;
   return `<section><h2>Missing</h2>
-<div class="callout"><p>The site promised these, and none of them became stored within ${formatMs(options.patienceMs)}. Is a worker running?</p></div>${failed}
+<div class="callout"><p>The site promised these, and ${stopped ? "they were not found before the run was stopped." : `none of them became stored within ${formatSetting(options.patienceMs)}. Is a worker running?`}</p></div>${failed}
 <div class="card table"><table><thead><tr><th>File id</th><th>Last said of it</th></tr></thead><tbody>
 ${receipts.named.map(({ fileId, name, user, lastStatus }) => `<tr><td><code>${escape(fileId)}</code><span class="soft"><bdi>${escape(name)}</bdi>, ${escape(user)}</span></td><td class="wide">${escape(lastStatus)}</td></tr>`).join("\n")}
 </tbody></table></div>${rest > 0 ? `<p class="soft">and ${formatCount(rest)} more</p>` : ""}</section>`;
@@ -118,10 +118,10 @@ function facts({ options, facts: known, tally }: Outcome): string {
   const settings: [string, string][] = [
     ["Site", options.target],
     ["Crowd", describeLoad(options)],
-    ...(options.arrivalsPerSecond === undefined ? [["Thinking", `${formatMs(think.leastMs)} to ${formatMs(think.mostMs)} between two visits`] as [string, string]] : []),
+    ...(options.arrivalsPerSecond === undefined ? [["Thinking", `${formatSetting(think.leastMs)} to ${formatSetting(think.mostMs)} between two visits`] as [string, string]] : []),
     ["Most at once", plural(tally.counts.mostActiveUsers, options.driver === "browser" ? "user" : "client")],
     ...known,
-    ["Given up after", `${formatMs(options.timeoutMs)} for a page or an upload, ${formatMs(options.patienceMs)} without news for receipts`],
+    ["Given up after", `${formatSetting(options.timeoutMs)} for a page or an upload, ${formatSetting(options.patienceMs)} without news for receipts`],
     ["Seed", `${options.seed}: the same number makes the same choices`],
   ];
   return `<section><h2>How it was measured</h2><div class="card"><dl class="facts">

@@ -68,6 +68,7 @@ tbody tr + tr > * { border-top: 1px solid var(--line); }
 th:first-child, td:first-child { padding-inline-start: 1.5rem; text-align: start; white-space: normal; }
 th:last-child, td:last-child { padding-inline-end: 1.5rem; }
 td:first-child b { font-weight: 600; }
+.steps td:first-child { white-space: nowrap; }
 td:first-child .soft { display: block; }
 td.wide { text-align: start; white-space: normal; overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: 0.75rem; height: 0.75rem; margin-inline-end: 0.5rem; border-radius: 3px; background: var(--of); }
