@@ -48,6 +48,7 @@ const settings = z.object({
   ALLOWED_TYPES: z.string().default("").transform(splitList),
   UPLOAD_IDLE_SECONDS: whole(1, 3600).default(30),
   UPLOAD_MIN_BYTES_PER_SECOND: whole(0, MIB).default(64),
+  RESUMABLE_EXPIRY_SECONDS: whole(60, 31_536_000).default(86_400),
   MAX_CONCURRENT_UPLOADS: whole(1, 100_000).default(256),
   UPLOAD_MEMORY_BYTES: whole(MIB).default(128 * MIB),
   MAX_CONCURRENT_DOWNLOADS: whole(1, 100_000).default(64),

@@ -14,6 +14,7 @@ import { createEvictionWatch } from "../stream/eviction.ts";
 import { closeRedis, openRedis, whenReady } from "../stream/redis.ts";
 import { createInbox } from "../uploads/inbox.ts";
 import { UPLOADS_STREAM } from "../uploads/messages.ts";
+import { createPartialUploads } from "../uploads/partial-uploads.ts";
 import { createUnsettled } from "../uploads/status.ts";
 
 const FIRST_CONNECT_MS = 1_500;
@@ -44,7 +45,8 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   await whenReady(redis, FIRST_CONNECT_MS);
 
   return {
-    config, log, clock, name, db, requestDb, redis, eviction: createEvictionWatch({ redis, log }), inbox, storage, verifier, damage, files,
+    config, log, clock, name, db, requestDb, redis, eviction: createEvictionWatch({ redis, log }), inbox,
+    partials: createPartialUploads({ store: inboxStore }), storage, verifier, damage, files,
     stream: config.REDIS_PREFIX + UPLOADS_STREAM,
     async close() {
       await damage.stop();

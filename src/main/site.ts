@@ -23,9 +23,12 @@ import { createDeadLettersRouter } from "../uploads/dead-letter-routes.ts";
 import { createDeadLetters } from "../uploads/dead-letters.ts";
 import { createEnqueue } from "../uploads/enqueue.ts";
 import { createPagesRouter } from "../uploads/pages.ts";
+import { createFinish } from "../uploads/resumable-finish.ts";
+import { createResumable } from "../uploads/resumable.ts";
 import { createDoor, createUploadsRouter } from "../uploads/routes.ts";
 import { createStatus } from "../uploads/status.ts";
 import { createTally, type Tallied } from "../uploads/tally.ts";
+import { createTusRouter } from "../uploads/tus-routes.ts";
 import type { Context } from "./context.ts";
 import { createOpenApiRouter } from "./openapi.ts";
 import { createHealthRouter } from "./ready.ts";
@@ -51,7 +54,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Context -> a listening HTTP server. @throws Error when the port is in use, in words */
 export async function openSite(context: Context): Promise<Site> {
-  const { config, log, db, requestDb, redis, inbox, files, stream, clock, name } = context;
+  const { config, log, db, requestDb, redis, inbox, partials, files, stream, clock, name } = context;
   let stopping = false;
   let ledger: TimeSeriesKind | null = null;
   // Asked again and again until it is known: the database may come later than we do.
@@ -78,6 +81,11 @@ export async function openSite(context: Context): Promise<Site> {
     quotas: { address: config.ADDRESS_UPLOADS_PER_MINUTE, account: config.ACCOUNT_UPLOADS_PER_MINUTE },
     counters: createCounters(redis, config.REDIS_PREFIX),
   });
+  const { finish } = createFinish({ inbox, partials, accept, smallObjectBytes: config.SMALL_OBJECT_BYTES, allowedTypes: config.ALLOWED_TYPES, clock });
+  const resumable = createResumable({
+    inbox, partials, finish, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES, secret: config.SECRET_KEY,
+    expiryMs: config.RESUMABLE_EXPIRY_SECONDS * 1000, clock,
+  });
   const door = createDoor({ accept, inbox, admission, rates, limitBytes: config.MAX_UPLOAD_BYTES });
   const { loopDelay, stop: stopWatching } = watchLoopDelay();
   const app = createApp({
@@ -94,6 +102,7 @@ export async function openSite(context: Context): Promise<Site> {
       },
       authenticate,
       createUploadsRouter({ door, statusOf, counts, audit }),
+      createTusRouter({ resumable, accept, inbox, admission, rates, limitBytes: config.MAX_UPLOAD_BYTES }),
       createFilesRouter({ files, downloads }),
       createDeadLettersRouter({ deadLetters }),
       createHealthRouter({ context, ledger: () => ledger, stopping: () => stopping, spaceWarning: admission.spaceWarning, loopDelay }),
@@ -123,6 +132,7 @@ export async function openSite(context: Context): Promise<Site> {
       if (stopping) return;
       stopping = true;
       counts.stop();
+      resumable.stop();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       // A connection whose upload has just been finished is idle only then, and its client would keep it.
       const closing = setInterval(() => server.closeIdleConnections(), CLOSE_IDLE_EVERY_MS);

@@ -9,12 +9,14 @@ import { UPLOADS_GROUP } from "../uploads/messages.ts";
 import { createAudit } from "../uploads/audit.ts";
 import { createAuditWatch } from "../uploads/audit-watch.ts";
 import { createReconcile } from "../uploads/reconcile.ts";
+import { createResumableExpiry } from "../uploads/resumable-expiry.ts";
 import { createLedgerUpkeep } from "../uploads/retention.ts";
 import { createSettle } from "../uploads/settle.ts";
 import type { Context } from "./context.ts";
 import type { Running } from "./shutdown.ts";
 
 const UPKEEP_EVERY_MS = 3_600_000;
+const EXPIRE_EVERY_MS = 3_600_000;
 const HOUSEKEEPING_EVERY_MS = 600_000;
 const AUDIT_EVERY_MS = 60_000;
 const SCRUB_EVERY_MS = 5_000; // between two turns of half a minute
@@ -22,7 +24,7 @@ const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to gro
 
 /** Context -> consumers and timers, running. */
 export async function openWorkload(context: Context): Promise<Running> {
-  const { config, log, clock, db, redis, inbox, storage, verifier, damage, stream, name } = context;
+  const { config, log, clock, db, redis, inbox, partials, storage, verifier, damage, stream, name } = context;
   const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
   await whenReady(blocking, 1_500);
   const stop = new AbortController();
@@ -53,6 +55,11 @@ export async function openWorkload(context: Context): Promise<Running> {
       }).runOnce,
     },
     { name: "audit", everyMs: AUDIT_EVERY_MS, runOnce: createAuditWatch({ db, audit: createAudit({ db, inbox, clock, stopping: stop.signal }), clock, log }).runOnce },
+    {
+      name: "resumable expiry",
+      everyMs: EXPIRE_EVERY_MS,
+      runOnce: createResumableExpiry({ partials, expiryMs: config.RESUMABLE_EXPIRY_SECONDS * 1000, stopping: stop.signal, clock, log }).runOnce,
+    },
     { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: consumer.forgetDeadConsumers },
     ...(config.SCRUB_BYTES_PER_SECOND === 0 ? [] : [{
       name: "scrub",

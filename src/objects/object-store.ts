@@ -151,11 +151,11 @@ export function knowsItsDisk(store: ObjectStore): store is ObjectStore & KnowsIt
 const LIST_AT_ONCE = 1_000;
 
 /** All objects under a prefix, listed a page at a time. @throws Unavailable */
-export async function* pagesOf(store: ObjectStore, prefix: string): AsyncGenerator<ObjectInfo[]> {
+export async function* pagesOf(store: ObjectStore, prefix: string, atOnce = LIST_AT_ONCE): AsyncGenerator<ObjectInfo[]> {
   for (let after: string | undefined; ;) {
-    const page = await store.list(prefix, { limit: LIST_AT_ONCE, ...(after && { after }) });
+    const page = await store.list(prefix, { limit: atOnce, ...(after && { after }) });
     yield page;
-    if (page.length < LIST_AT_ONCE) return;
+    if (page.length < atOnce) return;
     after = page.at(-1)!.key;
   }
 }

@@ -34,6 +34,8 @@ export interface Upload {
   declaredType: string | undefined;
   uploaderId: string | null;
   idempotencyKey: string | undefined;
+  /** Where the id was given before: of a resumable upload. It is a derived one, as this may be accepted again and again. */
+  uploadId?: string;
 }
 
 export interface AcceptSettings {
@@ -65,7 +67,8 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
   async function accept(upload: Upload): Promise<Receipt> {
     try {
       await failpoint("bytes-received");
-      return await (upload.idempotencyKey === undefined ? acceptOnce(upload) : acceptUnderKey(upload, upload.idempotencyKey));
+      const { idempotencyKey: key, uploadId = key === undefined ? undefined : derivedId(secret, upload.accountId, key) } = upload;
+      return await (uploadId === undefined ? acceptOnce(upload) : acceptUnder(uploadId, upload));
     } catch (error) {
       if (error instanceof Failure) await inbox.discard(upload.received);
       throw error;
@@ -78,11 +81,10 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
   }
 
   /**
-   * The same key and the same bytes: the first upload's receipt again. The same key and other bytes: refused. Where the
+   * The same id and the same bytes: the first upload's receipt again. The same id and other bytes: refused. Where the
    * first bytes were damaged or lost since, in the inbox or in storage, these take their place.
    */
-  async function acceptUnderKey(upload: Upload, key: string): Promise<Receipt> {
-    const id = derivedId(secret, upload.accountId, key);
+  async function acceptUnder(id: string, upload: Upload): Promise<Receipt> {
     const { stored, dead } = await within(DATABASE_BUDGET_MS, "postgres", queries.selectKnown(db, upload.accountId, id)).catch(orWhenUnavailable(UNKNOWN));
     if (stored) replay(stored.sha256, upload);
     if (stored && !stored.damaged) { // else these bytes are good, and take the place of what rotted when they are settled
@@ -98,6 +100,13 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
       if (manifest.blob_key !== upload.received.blobKey) await inbox.discard(upload.received);
     }
     return receiptOf(manifest, await enqueueOnce(manifest, outcome !== "found"));
+  }
+
+  /** Whether an upload was acknowledged under this id, whatever became of it since. @throws Unavailable: nobody knows right now */
+  async function isPromised(accountId: string, id: string): Promise<boolean> {
+    if (await inbox.findManifest(id)) return true;
+    const { stored, dead } = await within(DATABASE_BUDGET_MS, "postgres", queries.selectKnown(db, accountId, id));
+    return stored !== undefined || dead;
   }
 
   function commit(upload: Upload, id: string): Promise<Committed> {
@@ -143,7 +152,7 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
     return streamId;
   }
 
-  return { accept };
+  return { accept, isPromised };
 }
 
 function orWhenUnavailable<T>(otherwise: T): (error: unknown) => T {

@@ -2,13 +2,14 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../core/clock.ts";
 import { timeOf } from "../core/ids.ts";
 import { knowsItsDisk, listsKeys, pagesOf, type ObjectStore } from "../objects/object-store.ts";
+import { BLOBS, MANIFESTS, PARTIALS } from "./inbox-keys.ts";
 import type { Manifest } from "./messages.ts";
+import { decodePartial, uploadOfPiece } from "./partial-uploads.ts";
 
-export const MANIFESTS = "manifests/";
-export const BLOBS = "blobs/";
-/** What else lies in an inbox: the web processes' tallies, and whose inbox it is. */
-const NO_UPLOADS = ["tallies/", "identity"];
+/** What else lies in an inbox: resumable uploads, the web processes' tallies, and whose inbox it is. */
+const NO_UPLOADS = [PARTIALS, "tallies/", "identity"];
 const LIST_AT_ONCE = 1_000;
+const BLOBS_AT_ONCE = 100; // on a disk, listing reads the small ones: pieces of resumable uploads
 const READ_AT_ONCE = 32;
 const MOST_TIMES = 200_000; // about 20 MB
 const MOST_SKEW_MS = 1_000; // between clocks that are kept in step
@@ -74,7 +75,7 @@ export function createInboxListing({ store, clock, readManifestAt }: {
     for (const prefix of index ? NO_UPLOADS : []) {
       for await (const page of pagesOf(store, prefix)) uploads -= page.length;
     }
-    for await (const page of pagesOf(store, index ? BLOBS : "")) {
+    for await (const page of index ? pagesOf(store, BLOBS, BLOBS_AT_ONCE) : pagesOf(store, "")) {
       for (const { key, sizeBytes } of page) {
         if (!index) uploads += key.startsWith(MANIFESTS) ? 1 : 0;
         else uploads -= sizeBytes > index.smallObjectBytes ? 2 : 1;
@@ -87,16 +88,18 @@ export function createInboxListing({ store, clock, readManifestAt }: {
   }
 
   /**
-   * Removes blobs older than `before` whose manifest was never written. A manifest that cannot be read may name any of
-   * them, so none is removed until it is healed or discarded.
+   * Removes blobs older than `before` whose manifest was never written and that are of no resumable upload. A manifest that
+   * cannot be read may name any of them, so none is removed until it is healed or discarded.
    * @returns how many; @throws Unavailable; the signal's reason, with nothing removed
    */
   async function sweep(before: Date, stopping?: AbortSignal): Promise<number> {
     const orphans = new Set<string>();
-    for await (const page of pagesOf(store, BLOBS)) {
+    for await (const page of pagesOf(store, BLOBS, BLOBS_AT_ONCE)) {
       for (const { key, modifiedAt } of page) if (modifiedAt < before) orphans.add(key);
+      await nextTurn();
       stopping?.throwIfAborted();
     }
+    await spareUnfinished(orphans, stopping); // before the manifests are read: what is finished in between has one by then
     if (orphans.size === 0) return 0;
     for (let after: string | undefined; ;) {
       const { waiting, next } = await list(LIST_AT_ONCE, after);
@@ -112,6 +115,25 @@ export function createInboxListing({ store, clock, readManifestAt }: {
     }
     await store.remove([...orphans]);
     return orphans.size;
+  }
+
+  async function spareUnfinished(orphans: Set<string>, stopping: AbortSignal | undefined): Promise<void> {
+    const underWay = new Map<string, boolean>();
+    for (const key of orphans) {
+      const upload = uploadOfPiece(key);
+      if (!upload) continue;
+      const incarnation = `${upload.id} ${upload.nonce}`;
+      if (!underWay.has(incarnation)) underWay.set(incarnation, await isUnderWay(upload));
+      if (underWay.get(incarnation)) orphans.delete(key);
+      stopping?.throwIfAborted();
+    }
+  }
+
+  /** One that cannot be read counts as such until it expires. */
+  async function isUnderWay({ id, nonce }: { id: string; nonce: string }): Promise<boolean> {
+    const record = await store.readWhole(PARTIALS + id);
+    const partial = record && decodePartial(record);
+    return record !== undefined && (!partial || (partial.nonce === nonce && !partial.finished));
   }
 
   return { list, listOlder, weigh, sweep };

@@ -7,7 +7,8 @@ import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
 import { Damaged, type ByteRange, type ObjectStore } from "../objects/object-store.ts";
 import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
-import { BLOBS, createInboxListing, MANIFESTS } from "./inbox-listing.ts";
+import { BLOBS, MANIFESTS } from "./inbox-keys.ts";
+import { createInboxListing } from "./inbox-listing.ts";
 import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
 import { REPLACED, type Manifest } from "./messages.ts";
 import { collectUpTo, restOf } from "./intake.ts";
@@ -25,6 +26,8 @@ export interface Received {
   blobKey: string | null;
   /** When that was. */
   blobAt?: Date;
+  /** The blob is a resumable upload's, which keeps it until its manifest is there: nobody else discards it. */
+  lent?: boolean;
 }
 
 export interface InboxSettings {
@@ -92,8 +95,8 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
   }
 
   /** Bytes that will not be committed. Failing is harmless: what has no manifest is swept after a day. */
-  async function discard({ blobKey }: Pick<Received, "blobKey">): Promise<void> {
-    if (blobKey !== null) await store.remove([blobKey]).catch(() => {});
+  async function discard({ blobKey, lent = false }: Pick<Received, "blobKey" | "lent">): Promise<void> {
+    if (blobKey !== null && !lent) await store.remove([blobKey]).catch(() => {});
   }
 
   /**

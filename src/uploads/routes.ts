@@ -1,4 +1,3 @@
-import { isUtf8 } from "node:buffer";
 import { Router, type Request, type RequestHandler, type Response } from "express";
 import { accountOf } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
@@ -12,6 +11,7 @@ import { describeAudit, type AuditReader } from "./audit.ts";
 import { describeCounts, type CountsReader } from "./counts.ts";
 import { cleanFileName } from "./file-name.ts";
 import type { Inbox, Received } from "./inbox.ts";
+import { readIdempotencyKey, readUploaderId, uploaderHeaderOf } from "./request-fields.ts";
 import { describeStatus, type StatusReader } from "./status.ts";
 
 export interface DoorSettings {
@@ -26,8 +26,6 @@ export interface DoorSettings {
 /** What a form adds to its file: boundary, part headers, the other fields. */
 const FORM_OVERHEAD_BYTES = 65_536;
 const FORM_TYPE = /^multipart\/form-data\s*(;|$)/i;
-const IDEMPOTENCY_KEY = /^[\x21-\x7e]([\x20-\x7e]{0,253}[\x21-\x7e])?$/;
-const MOST_UPLOADER_CHARACTERS = 128;
 
 export type Door = ReturnType<typeof createDoor>;
 
@@ -65,7 +63,7 @@ export function createDoor({ accept, inbox, admission, rates, limitBytes }: Door
   /** The bytes as they are, the name in the address. */
   async function takeBody(req: Request<{ filename: string }>, res: Response): Promise<Receipt> {
     const idempotencyKey = readIdempotencyKey(req);
-    const uploaderId = readUploaderId(req.query.uploader_id ?? readUtf8(req.headers["x-uploader-id"]));
+    const uploaderId = readUploaderId(req.query.uploader_id ?? uploaderHeaderOf(req));
     const fileName = cleanFileName(req.params.filename);
     const place = welcome(req, res, limitBytes);
     try {
@@ -140,27 +138,4 @@ export function createUploadsRouter({ door, statusOf, counts, audit }: {
     .all(allow("GET", "HEAD"));
 
   return router;
-}
-
-function readIdempotencyKey(req: Request): string | undefined {
-  const key = req.headers["idempotency-key"];
-  if (key === undefined) return undefined;
-  if (typeof key !== "string" || !IDEMPOTENCY_KEY.test(key)) throw new Failure("INVALID_IDEMPOTENCY_KEY");
-  return key;
-}
-
-function readUploaderId(value: unknown): string | null {
-  if (value === undefined || value === "") return null;
-  if (typeof value !== "string" || /\p{Cc}/u.test(value) || [...value].length > MOST_UPLOADER_CHARACTERS || !value.isWellFormed()) {
-    throw new Failure("INVALID_UPLOADER_ID");
-  }
-  return value;
-}
-
-/** Node reads headers as latin1; what curl and browsers send in them is UTF-8. */
-function readUtf8(header: string | string[] | undefined): unknown {
-  if (typeof header !== "string") return header;
-  const bytes = Buffer.from(header, "latin1");
-  if (!isUtf8(bytes)) throw new Failure("INVALID_UPLOADER_ID");
-  return bytes.toString();
 }

@@ -22,7 +22,8 @@ describe("the failures", () => {
     const all = Object.values(FAILURES);
     const statuses = all.map(({ status }) => status as number);
     expect(statuses).toEqual([...statuses].sort((a, b) => a - b));
-    expect(statuses.filter((status) => status < 400 || !(status in STATUS_CODES))).toEqual([]);
+    const ofTus = [460]; // "Checksum Mismatch", of the tus protocol alone
+    expect(statuses.filter((status) => status < 400 || !(status in STATUS_CODES || ofTus.includes(status)))).toEqual([]);
     expect(new Set(all.map(({ message }) => message)).size).toBe(all.length);
     for (const { message } of all) expect(message).toMatch(/^\S.*\.$/);
   });

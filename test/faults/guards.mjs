@@ -262,4 +262,49 @@ export const GUARDS = [
     from: "  keepAnswerRate(server, {", to: "  if (idleMs < 0) keepAnswerRate(server, {",
     test: ["test/files/downloads.test.ts", "DOWNLOAD_MIN_BYTES_PER_SECOND"],
   },
+  {
+    guard: "Of two requests at one offset of an upload one is first", file: "src/uploads/piece-writer.ts",
+    from: "piece, { ifAbsent: true })", to: "piece, {})",
+    test: ["test/uploads/tus-broken-off.test.ts", "goes on at either of them"],
+  },
+  {
+    guard: "Complete is said of nothing that is not promised", file: "src/uploads/resumable.ts",
+    from: "      await finish(partial, hashes.take(partial.upload_id, offset));\n", to: "",
+    test: ["test/uploads/tus-crashes.test.ts", "is not called complete"],
+  },
+  {
+    guard: "What came of a request that broke off stays", file: "src/uploads/piece-intake.ts",
+    from: "      if (whole && ending && ending", to: "      if (ending && ending",
+    test: ["test/uploads/tus-broken-off.test.ts", "breaks off is kept"],
+  },
+  {
+    guard: "A connection that died gives way", file: "src/uploads/resumable.ts",
+    from: "    if (intake && intake.silentMs() >= silentMs) intake.stop();\n", to: "",
+    test: ["test/uploads/tus-broken-off.test.ts", "died without a word"],
+  },
+  {
+    guard: "Bytes of another checksum are not kept", file: "src/uploads/piece-writer.ts",
+    from: "  if (!sum.matches()) throw", to: "  if (!sum) throw",
+    test: ["test/uploads/tus-protocol.test.ts", "are refused with 460"],
+  },
+  {
+    guard: "Pieces are held against what came before they are promised", file: "src/uploads/resumable-finish.ts",
+    from: "  if (asItCame !== undefined && asItCame !== sha256) throw", to: "  if (asItCame === sha256 && sha256 === \"\") throw",
+    test: ["test/uploads/tus-crashes.test.ts", "bytes that rot"],
+  },
+  {
+    guard: "Pieces of an upload under way are not swept", file: "src/uploads/inbox-listing.ts",
+    from: "    await spareUnfinished(orphans, stopping);", to: "",
+    test: ["test/uploads/tus-crashes.test.ts", "the sweeper leaves"],
+  },
+  {
+    guard: "Pieces that may be a manifest's do not go with their record", file: "src/uploads/resumable-expiry.ts",
+    from: "    if (partial.finished || partial.claim !== null) return", to: "    if (partial.claim === \"\") return",
+    test: ["test/uploads/tus-crashes.test.ts", "ends when nothing has"],
+  },
+  {
+    guard: "An upload whose process died after its promise is known by it", file: "src/uploads/resumable-finish.ts",
+    from: "      if (error instanceof Damaged && (await", to: "      if (error === undefined && (await",
+    test: ["test/uploads/tus-crashes.test.ts", "died right after its promise"],
+  },
 ];

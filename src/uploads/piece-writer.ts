@@ -1,0 +1,81 @@
+import { Failure } from "../core/errors.ts";
+import { passGarbage } from "../core/garbage.ts";
+import { sniffType, type Measure } from "../objects/measure.ts";
+import { checkFileType } from "./file-types.ts";
+import type { Inbox } from "./inbox.ts";
+import type { Partial, PartialUploads } from "./partial-uploads.ts";
+import type { PieceIntake } from "./piece-intake.ts";
+import type { RunningHashes } from "./running-hashes.ts";
+import { createChecksum, readMetadata, type Checksum } from "./tus-headers.ts";
+
+const HEAD_BYTES = 4_100; // what magic bytes are looked for in
+
+/** Writes what a request brings to a resumable upload, piece by piece, each durable before the next is begun. */
+export function createPieceWriter({ inbox, partials, hashes, allowedTypes }: {
+  inbox: Inbox;
+  partials: PartialUploads;
+  hashes: RunningHashes;
+  allowedTypes: readonly string[];
+}) {
+  /**
+   * @param from  where the upload stands, bytes
+   * @throws Failure OFFSET_MISMATCH when another request was first, CHECKSUM_MISMATCH, FILE_TYPE_NOT_ALLOWED, and what the
+   * intake throws: nothing of that piece is kept then; Unavailable
+   */
+  async function write(partial: Partial, intake: PieceIntake, from: number, checksum: Checksum | undefined): Promise<void> {
+    const { upload_id: id } = partial;
+    const sum = checksum && createChecksum(checksum);
+    const measure = hashes.resume(id, from);
+    let at = from;
+    while (await intake.hasMore()) {
+      let piece = measured(intake.piece({ whole: sum !== undefined }), measure);
+      if (sum) piece = checked(piece, sum);
+      if (at === 0 && allowedTypes.length > 0) piece = ofAllowedType(piece, partial);
+      const { stored, sizeBytes } = await inbox.store.put(partials.keyAt(partial, at), piece, { ifAbsent: true });
+      if (!stored) throw new Failure("OFFSET_MISMATCH");
+      at += sizeBytes;
+    }
+    if (at === from && sum && !sum.matches()) throw new Failure("CHECKSUM_MISMATCH");
+    hashes.keep(id, measure);
+  }
+
+  /** Refuses at the first bytes, not after gigabytes; with fewer of them the finished upload is looked at. */
+  async function* ofAllowedType(chunks: AsyncIterable<Buffer>, partial: Partial): AsyncGenerator<Buffer> {
+    if (partial.concat) return yield* chunks; // a part may begin anywhere
+    const { declaredType } = readMetadata(partial.metadata);
+    let held: Buffer[] | undefined = [];
+    let heldBytes = 0;
+    for await (const chunk of chunks) {
+      if (!held) {
+        yield chunk;
+        continue;
+      }
+      held.push(chunk);
+      heldBytes += chunk.length;
+      if (heldBytes < HEAD_BYTES) continue;
+      const head = Buffer.concat(held);
+      checkFileType(allowedTypes, await sniffType(head), declaredType, head);
+      held = undefined;
+      yield head;
+    }
+    if (held && heldBytes > 0) yield Buffer.concat(held);
+  }
+
+  return { write };
+}
+
+async function* measured(chunks: AsyncIterable<Buffer>, measure: Measure | undefined): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) {
+    if (measure) measure.update(chunk);
+    else passGarbage(chunk.length);
+    yield chunk;
+  }
+}
+
+async function* checked(chunks: AsyncIterable<Buffer>, sum: ReturnType<typeof createChecksum>): AsyncGenerator<Buffer> {
+  for await (const chunk of chunks) {
+    sum.update(chunk);
+    yield chunk;
+  }
+  if (!sum.matches()) throw new Failure("CHECKSUM_MISMATCH");
+}

@@ -1,0 +1,199 @@
+import type { Readable } from "node:stream";
+import { passGarbage } from "../core/garbage.ts";
+import { Failure } from "../core/errors.ts";
+import { newId, nonce } from "../core/ids.ts";
+import type { Clock } from "../core/clock.ts";
+import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
+import { Damaged } from "../objects/object-store.ts";
+import type { Accept } from "./accept.ts";
+import { checkFileType } from "./file-types.ts";
+import { BLOBS } from "./inbox-keys.ts";
+import type { Inbox, Received } from "./inbox.ts";
+import type { Partial, PartialUploads, Piece } from "./partial-uploads.ts";
+import { readUploaderId } from "./request-fields.ts";
+import { readMetadata } from "./tus-headers.ts";
+
+const HEAD_BYTES = 4_100; // what magic bytes are looked for in
+const MOST_TRIES = 5;
+const NOT_FOR_GOOD = new Set(["UNAVAILABLE", "SHUTTING_DOWN", "OUT_OF_SPACE"]);
+
+export interface FinishSettings {
+  inbox: Inbox;
+  partials: PartialUploads;
+  accept: Accept;
+  smallObjectBytes: number;
+  allowedTypes: readonly string[];
+  clock: Clock;
+}
+
+export type Finish = ReturnType<typeof createFinish>;
+
+/** Makes a file of a resumable upload whose bytes are all here: its pieces become what any other upload is by then. */
+export function createFinish({ inbox, partials, accept, smallObjectBytes, allowedTypes, clock }: FinishSettings) {
+  const underWay = new Map<string, Promise<void>>();
+
+  /**
+   * Once this resolves the upload is promised. It may be asked for again and again, also at other processes.
+   * @param sha256  of the bytes as they came, hexadecimal, where that is known
+   * @throws Failure: the upload is gone then, unless it is worth trying again; Unavailable: it is
+   */
+  function finish(partial: Partial, sha256?: string): Promise<void> {
+    const known = underWay.get(partial.upload_id);
+    if (known) return known;
+    const finishing = finishNow(partial, sha256).finally(() => underWay.delete(partial.upload_id));
+    underWay.set(partial.upload_id, finishing);
+    return finishing;
+  }
+
+  async function finishNow(partial: Partial, sha256: string | undefined): Promise<void> {
+    const claimed = await claim(partial);
+    if (!claimed) return;
+    try {
+      const { pieces, parts } = await piecesOf(claimed);
+      const received = await gather(pieces, readMetadata(claimed.metadata).declaredType, sha256);
+      await acceptReceived(claimed, received);
+      if (!(await markFinished(claimed))) return; // whoever claimed it after us, for the same bytes, tidies up
+      for (const part of parts) if (await partials.change(part, { finished: true })) await partials.removePieces(part); // who asks for them again finds them complete
+      if (!received.lent) await partials.removePieces(claimed); // else the blob is the manifest's now
+    } catch (error) {
+      const failure = error instanceof Damaged
+        ? new Failure("FILE_DAMAGED", "The bytes were damaged in the inbox before the last of them came. Send the file again.", { cause: error })
+        : error;
+      if (!(failure instanceof Failure) || NOT_FOR_GOOD.has(failure.code)) throw failure;
+      if (await isFinished(claimed)) return;
+      if (error instanceof Damaged && (await accept.isPromised(claimed.owner_id, claimed.upload_id))) {
+        await markFinished(claimed); // whoever was first died before it could; the pieces went when they were settled
+        return;
+      }
+      await partials.remove(claimed);
+      throw failure;
+    }
+  }
+
+  /** @returns undefined: it is finished already; @throws Failure UPLOAD_NOT_FOUND */
+  async function claim(partial: Partial): Promise<Partial | undefined> {
+    for (let tries = 0; tries < MOST_TRIES; tries++) {
+      const now = await partials.find(partial.upload_id);
+      if (now?.nonce !== partial.nonce) throw new Failure("UPLOAD_NOT_FOUND");
+      if (now.finished) return undefined;
+      const claimed = await partials.change(now, { claim: nonce() });
+      if (claimed) return claimed;
+    }
+    throw new Failure("UPLOAD_IN_USE");
+  }
+
+  /** @returns false: another process is finishing it, too, or has */
+  async function markFinished(claimed: Partial): Promise<boolean> {
+    return (await partials.change(claimed, { finished: true })) !== undefined;
+  }
+
+  /** Another process was first, and has taken the pieces away. */
+  async function isFinished({ upload_id: id, nonce: own }: Partial): Promise<boolean> {
+    const now = await partials.find(id);
+    return now?.nonce === own && now.finished;
+  }
+
+  /** @throws Damaged when they are not all there */
+  async function piecesOf(partial: Partial): Promise<{ pieces: Piece[]; parts: Partial[] }> {
+    const parts: Partial[] = [];
+    const pieces: Piece[] = [];
+    if (partial.concat?.kind === "final") {
+      for (const id of partial.concat.parts) {
+        const part = await partials.find(id);
+        if (!part) throw new Damaged("missing", "a part of a final upload is gone");
+        parts.push(part);
+        pieces.push(...(await partials.list(part)));
+      }
+    } else {
+      pieces.push(...(await partials.list(partial)));
+    }
+    if (sizeOf(pieces) !== partial.size_bytes) throw new Damaged("size", "the pieces of a resumable upload are not all there");
+    return { pieces, parts };
+  }
+
+  /** @throws Failure FILE_TYPE_NOT_ALLOWED; Damaged; Unavailable */
+  async function gather(pieces: Piece[], declaredType: string | undefined, sha256: string | undefined): Promise<Received> {
+    const sizeBytes = sizeOf(pieces);
+    const head = await read(pieces, Math.min(HEAD_BYTES, sizeBytes));
+    const sniffedType = await sniffType(head);
+    checkFileType(allowedTypes, sniffedType, declaredType, head);
+    const found = { sizeBytes, sniffedType, bytes: undefined };
+    if (sizeBytes <= smallObjectBytes) {
+      const bytes = await read(pieces, sizeBytes);
+      return { ...found, bytes, blobKey: null, sha256: assertSame(sha256Of(bytes), sha256) };
+    }
+    if (pieces.length === 1) return { ...found, blobKey: pieces[0]!.key, lent: true, sha256: sha256 ?? (await hashOf(pieces)) };
+    const blobKey = `${BLOBS}${newId()}-${nonce()}`;
+    const measure = createMeasure();
+    await inbox.store.put(blobKey, measured(pieces, measure));
+    const received = { ...found, blobKey, blobAt: clock.now(), sha256: measure.sha256() };
+    try {
+      assertSame(received.sha256, sha256);
+    } catch (error) {
+      await inbox.discard(received);
+      throw error;
+    }
+    return received;
+  }
+
+  async function hashOf(pieces: Piece[]): Promise<string> {
+    const measure = createMeasure();
+    for await (const chunk of measured(pieces, measure)) void chunk;
+    return measure.sha256();
+  }
+
+  async function* measured(pieces: Piece[], measure: { update(chunk: Uint8Array): void }): AsyncGenerator<Uint8Array> {
+    for (const piece of pieces) {
+      for await (const chunk of await open(piece)) {
+        measure.update(chunk);
+        passGarbage(chunk.length);
+        yield chunk;
+      }
+    }
+  }
+
+  async function read(pieces: Piece[], mostBytes: number): Promise<Uint8Array> {
+    const chunks: Uint8Array[] = [];
+    let left = mostBytes;
+    for (const piece of pieces) {
+      if (left === 0) break;
+      const part = (await (await open(piece, left)).toArray()) as Uint8Array[];
+      for (const chunk of part) {
+        chunks.push(chunk);
+        left -= chunk.length;
+      }
+    }
+    return Buffer.concat(chunks);
+  }
+
+  async function open({ key, sizeBytes }: Piece, mostBytes = sizeBytes): Promise<Readable> {
+    const found = await inbox.store.read(key, { start: 0, end: Math.min(sizeBytes, mostBytes) - 1 });
+    if (found?.sizeBytes !== sizeBytes) throw new Damaged("missing", "a piece of a resumable upload is gone");
+    return found.stream;
+  }
+
+  async function acceptReceived(partial: Partial, received: Received): Promise<void> {
+    const { fileName, declaredType, uploaderId } = readMetadata(partial.metadata);
+    await accept.accept({
+      accountId: partial.owner_id, received, fileName: fileName ?? nameless(partial.upload_id), declaredType,
+      uploaderId: readUploaderId(uploaderId), idempotencyKey: undefined, uploadId: partial.upload_id,
+    });
+  }
+
+  return { finish };
+}
+
+/** What a file is called whose sender gave it no name. */
+export function nameless(uploadId: string): string {
+  return `upload-${uploadId}`;
+}
+
+function sizeOf(pieces: Piece[]): number {
+  return pieces.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+/** @throws Damaged: what the inbox gives is not what came */
+function assertSame(sha256: string, asItCame: string | undefined): string {
+  if (asItCame !== undefined && asItCame !== sha256) throw new Damaged("hash", "the pieces of a resumable upload are not what came");
+  return sha256;
+}

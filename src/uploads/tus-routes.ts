@@ -1,0 +1,211 @@
+import { Router, type Request, type Response } from "express";
+import { accountOf } from "../accounts/authenticate.ts";
+import { Failure } from "../core/errors.ts";
+import { allow } from "../http/answer-errors.ts";
+import { addressOf } from "../http/client-address.ts";
+import type { RateLimits } from "../http/rate-limit.ts";
+import type { Accept } from "./accept.ts";
+import type { Admission, Place } from "./admission.ts";
+import type { Inbox } from "./inbox.ts";
+import type { Partial } from "./partial-uploads.ts";
+import { readIdempotencyKey, readUploaderId } from "./request-fields.ts";
+import { nameless } from "./resumable-finish.ts";
+import type { NewUpload, Resumable, Standing } from "./resumable.ts";
+import { CHECKSUM_ALGORITHMS, readBytes, readChecksum, readConcat, readLength, readMetadata, TUS_EXTENSIONS, TUS_VERSION, UPLOADS_PATH } from "./tus-headers.ts";
+
+export interface TusSettings {
+  resumable: Resumable;
+  accept: Accept;
+  inbox: Inbox;
+  admission: Admission;
+  rates: RateLimits;
+  limitBytes: number;
+}
+
+const BODY_TYPE = "application/offset+octet-stream";
+
+/** Resumable uploads: tus 1.0 (https://tus.io/protocols/resumable-upload). An upload's id is its file's later on. */
+export function createTusRouter({ resumable, accept, inbox, admission, rates, limitBytes }: TusSettings): Router {
+  const router = Router();
+
+  router.use(UPLOADS_PATH, (req, res, next) => {
+    res.setHeader("Tus-Resumable", TUS_VERSION);
+    res.setHeader("Cache-Control", "no-store");
+    const override = req.method === "POST" ? req.get("X-HTTP-Method-Override")?.toUpperCase() : undefined;
+    if (override !== undefined) req.method = override;
+    if (req.method === "OPTIONS" || req.get("Tus-Resumable") === TUS_VERSION) return next();
+    res.setHeader("Tus-Version", TUS_VERSION);
+    throw new Failure("UNSUPPORTED_TUS_VERSION");
+  });
+
+  router.route(UPLOADS_PATH)
+    .options((_req, res) => answerOptions(res))
+    .post(async (req, res) => {
+      const concat = readConcat(req);
+      const metadata = readHeader(req, "Upload-Metadata");
+      readUploaderId(readMetadata(metadata).uploaderId); // refused now, not after gigabytes
+      const fresh = { ownerId: accountOf(res), metadata, idempotencyKey: readIdempotencyKey(req) };
+      await withPlace(req, async (place) => {
+        if (concat?.kind === "final") return concatenate(req, res, place, fresh, concat.parts);
+        return create(req, res, place, { ...fresh, sizeBytes: readLength(req), isPart: concat !== null });
+      });
+    })
+    .all(allow("OPTIONS", "POST"));
+
+  router.route(`${UPLOADS_PATH}/:id`)
+    .options((_req, res) => answerOptions(res))
+    .head(async (req, res) => {
+      const partial = await resumable.find(accountOf(res), req.params.id);
+      await withPlace(req, async (place) => {
+        const standing = await resumable.standing(partial, place.take);
+        describe(res, standing);
+        if (standing.sizeBytes === null) res.setHeader("Upload-Defer-Length", "1");
+        else res.setHeader("Upload-Length", standing.sizeBytes);
+        if (partial.metadata !== null) res.setHeader("Upload-Metadata", partial.metadata);
+        if (partial.concat) res.setHeader("Upload-Concat", concatOf(partial.concat));
+        res.status(200).end();
+      });
+    })
+    .patch(async (req, res) => {
+      const offset = readBytes(req, "Upload-Offset");
+      if (offset === undefined) throw new Failure("MALFORMED_TUS_HEADER", "PATCH takes an Upload-Offset.");
+      assertBodyType(req);
+      const checksum = readChecksum(req);
+      const length = readBytes(req, "Upload-Length");
+      let partial = await resumable.find(accountOf(res), req.params.id);
+      if (partial.concat?.kind === "final") throw new Failure("FINAL_UPLOAD");
+      if (length !== undefined) partial = await resumable.setLength(partial, length);
+      await withPlace(req, async (place) => {
+        const standing = await resumable.append(partial, req, { offset, checksum, admit: (leftBytes) => welcome(req, res, place, leftBytes) });
+        place.finished(partial, standing);
+        describe(res, standing);
+        res.status(204).end();
+      });
+    })
+    .delete(async (req, res) => {
+      await resumable.terminate(await resumable.find(accountOf(res), req.params.id));
+      res.status(204).end();
+    })
+    .all(allow("OPTIONS", "HEAD", "PATCH", "DELETE"));
+
+  async function create(req: Request, res: Response, place: Taking, fresh: NewUpload): Promise<void> {
+    const bodyBytes = announcedBytes(req);
+    if (bodyBytes !== 0) assertBodyType(req);
+    const checksum = readChecksum(req);
+    if (fresh.sizeBytes !== null && bodyBytes !== undefined && bodyBytes > fresh.sizeBytes) throw new Failure("FILE_TOO_LARGE", "The body is longer than Upload-Length.");
+    resumable.assertSize(fresh.sizeBytes);
+    const limited = rates.limited(res, { address: addressOf(req), account: accountOf(res) }, () => () => {});
+    limited();
+    if (bodyBytes !== 0 && bodyBytes === fresh.sizeBytes && !fresh.isPart && !checksum) return acceptWhole(req, res, place, fresh);
+    const partial = await resumable.create(fresh);
+    let standing: Standing | undefined;
+    if (bodyBytes !== 0) {
+      standing = await resumable.append(partial, req, { offset: 0, checksum, admit: (leftBytes) => welcome(req, res, place, leftBytes) });
+      place.finished(partial, standing);
+    } else {
+      standing = await resumable.standing(partial, place.take);
+    }
+    answerCreated(res, partial.upload_id, standing);
+  }
+
+  /** All of it comes with its creation: the same short way as through the other doors. */
+  async function acceptWhole(req: Request, res: Response, place: Taking, fresh: NewUpload): Promise<void> {
+    const id = resumable.newUploadId(fresh.ownerId, fresh.idempotencyKey);
+    const { fileName, declaredType, uploaderId } = readMetadata(fresh.metadata);
+    welcome(req, res, place, fresh.sizeBytes!);
+    const received = await inbox.receive(req, declaredType);
+    await accept.accept({
+      accountId: fresh.ownerId, received, fileName: fileName ?? nameless(id), declaredType, uploaderId: readUploaderId(uploaderId),
+      idempotencyKey: undefined, uploadId: id,
+    });
+    place.accepted(fresh.sizeBytes!);
+    await resumable.remember(fresh, id);
+    answerCreated(res, id, { offset: fresh.sizeBytes!, sizeBytes: fresh.sizeBytes, complete: true, expiresAt: undefined });
+  }
+
+  async function concatenate(req: Request, res: Response, place: Taking, fresh: Omit<NewUpload, "isPart" | "sizeBytes">, parts: string[]): Promise<void> {
+    if (req.get("Upload-Length") !== undefined || req.get("Upload-Defer-Length") !== undefined) throw new Failure("MALFORMED_TUS_HEADER", "A final upload is as long as its parts: it takes no Upload-Length.");
+    if (announcedBytes(req) !== 0) throw new Failure("FINAL_UPLOAD");
+    const partial = await resumable.concatenate(fresh, parts, place.take);
+    place.accepted(partial.size_bytes!);
+    answerCreated(res, partial.upload_id, { offset: partial.size_bytes!, sizeBytes: partial.size_bytes, complete: true, expiresAt: undefined });
+  }
+
+  /** Before a byte of the body is read. @throws Failure as the other doors */
+  function welcome(req: Request, res: Response, place: Taking, leftBytes: number): void {
+    const bodyBytes = announcedBytes(req);
+    if (bodyBytes !== undefined && bodyBytes > leftBytes) throw new Failure("FILE_TOO_LARGE", "These are more bytes than the upload has left to come.");
+    place.take(bodyBytes);
+    if (req.headers.expect !== undefined && req.httpVersion !== "1.0" && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
+  }
+
+  type Taking = ReturnType<typeof openPlace>;
+
+  async function withPlace(req: Request, work: (place: Taking) => Promise<void>): Promise<void> {
+    const place = openPlace(addressOf(req));
+    try {
+      await work(place);
+    } finally {
+      place.release();
+    }
+  }
+
+  /** A place that is taken once it is known what for. */
+  function openPlace(address: string) {
+    let taken: Place | undefined;
+    const place = {
+      take(sizeBytes: number | undefined): void {
+        taken ??= admission.admit(address, sizeBytes);
+      },
+      accepted: (sizeBytes: number) => taken?.accepted(sizeBytes),
+      finished(partial: Partial, { complete, offset }: Standing): void {
+        if (complete && !partial.concat) place.accepted(offset);
+      },
+      release: () => taken?.release(),
+    };
+    return place;
+  }
+
+  function answerOptions(res: Response): void {
+    res.setHeader("Tus-Version", TUS_VERSION);
+    res.setHeader("Tus-Max-Size", limitBytes);
+    res.setHeader("Tus-Extension", TUS_EXTENSIONS);
+    res.setHeader("Tus-Checksum-Algorithm", CHECKSUM_ALGORITHMS.join(","));
+    res.status(204).end();
+  }
+
+  return router;
+}
+
+/** Relative, so that it is right behind any proxy. */
+function answerCreated(res: Response, id: string, standing: Standing): void {
+  res.setHeader("Location", `${UPLOADS_PATH}/${id}`);
+  describe(res, standing);
+  res.status(201).end();
+}
+
+function describe(res: Response, { offset, expiresAt }: Standing): void {
+  res.setHeader("Upload-Offset", offset);
+  if (expiresAt) res.setHeader("Upload-Expires", expiresAt.toUTCString());
+}
+
+function concatOf(concat: NonNullable<Partial["concat"]>): string {
+  return concat.kind === "partial" ? "partial" : `final;${concat.parts.map((id) => `${UPLOADS_PATH}/${id}`).join(" ")}`;
+}
+
+/** Undefined: the client does not say. */
+function announcedBytes(req: Request): number | undefined {
+  if (req.headers["transfer-encoding"] !== undefined) return undefined;
+  return Number(req.headers["content-length"] ?? 0);
+}
+
+function assertBodyType(req: Request): void {
+  if (req.get("Content-Type")?.split(";", 1)[0]!.trim().toLowerCase() !== BODY_TYPE) {
+    throw new Failure("UNSUPPORTED_MEDIA_TYPE", `Send the bytes as ${BODY_TYPE}.`);
+  }
+}
+
+function readHeader(req: Request, name: string): string | null {
+  const text = req.get(name);
+  return text === undefined || text === "" ? null : text;
+}
