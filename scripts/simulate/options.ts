@@ -72,7 +72,7 @@ What is looked for
 
 ${GRAMMAR}
 
-Exit code: 0 all expectations hold, 1 one does not, 2 wrong usage or no site, 130 after Ctrl-C.
+Exit code: 0 all expectations hold, 1 one does not, 2 wrong usage, no site or no Chromium, 130 after Ctrl-C.
 Chromium: CHROME_PATH or PUPPETEER_EXECUTABLE_PATH, else the system's, else Debian's headless shell is fetched.
 `;
 

@@ -40,11 +40,23 @@ export async function runSimulation(root: string, args: readonly string[], readS
     console.error(`✗ ${(error as Error).message}`);
     return WRONG_USAGE;
   }
-  const outcome = await simulate(root, options, files);
+  let outcome: Outcome;
+  try {
+    outcome = await simulate(root, options, files);
+  } catch (error) {
+    if (!(error instanceof CannotStart)) throw error;
+    console.error(`✗ ${error.message}`);
+    return WRONG_USAGE;
+  }
   const reportFile = await writeReport(root, outcome);
   console.log(formatOutcome(outcome, relative(process.cwd(), reportFile)));
   if (outcome.stopped) return INTERRUPTED;
   return outcome.verdicts.every(({ holds }) => holds) ? HOLDS : MISSED;
+}
+
+/** No browser, or one that does not start: nothing has been measured. */
+class CannotStart extends Error {
+  override readonly name = "CannotStart";
 }
 
 async function simulate(root: string, options: Options, files: ChosenFile[]): Promise<Outcome> {
@@ -55,7 +67,9 @@ async function simulate(root: string, options: Options, files: ChosenFile[]): Pr
   let driver: Driver | undefined;
   try {
     console.log(`• ${describeLoad(options)}, ${options.driver === "browser" ? "in Chromium" : "by HTTP"}, at ${options.target} (seed ${options.seed})`);
-    driver = await openDriver(root, options, tally, receipts, stop.signal);
+    driver = await openDriver(root, options, tally, receipts, stop.signal).catch((error: Error) => {
+      throw new CannotStart(error.message, { cause: error });
+    });
     tally.begin();
     const progress = startProgress({ output: process.stdout, tally, receipts });
     try {
@@ -75,7 +89,7 @@ async function simulate(root: string, options: Options, files: ChosenFile[]): Pr
   }
 }
 
-function openDriver(root: string, options: Options, tally: Tally, receipts: Receipts, signal: AbortSignal): Driver | Promise<Driver> {
+async function openDriver(root: string, options: Options, tally: Tally, receipts: Receipts, signal: AbortSignal): Promise<Driver> {
   const common = { target: options.target, timeoutMs: options.timeoutMs, tally, receipts, signal };
   if (options.driver === "http") return createHttpDriver({ ...common, sockets: options.sockets });
   return openBrowserDriver({ ...common, root, headless: options.headless, javaScript: options.javaScript, patienceMs: options.patienceMs });

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -131,6 +132,7 @@ describe("the open model", () => {
   async function arrive({ mostAtOnce, visitMs, patienceMs = 60_000 }: { mostAtOnce: number; visitMs: number; patienceMs?: number }) {
     const { clock, run } = fakeClock();
     const signal = new AbortController().signal;
+    setMaxListeners(0, signal);
     const lateness: number[] = [], dues: number[] = [];
     let never = 0, here = 0, most = 0;
     await run(runArrivals({

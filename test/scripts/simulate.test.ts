@@ -197,6 +197,12 @@ describe("wrong usage", () => {
     expect(code).toBe(2);
   });
 
+  test("no Chromium is told, with how to name one", async () => {
+    const { code, output } = await end(simulate("--users 1", { env: { CHROME_PATH: "/nowhere/chromium" } }));
+    expect(output).toContain("CHROME_PATH names /nowhere/chromium, which is not there.");
+    expect(code).toBe(2);
+  });
+
   test("settings that are wrong are named, and others than the simulation's do not matter", async () => {
     expect(await end(simulate("--driver http", { env: { PRODUCER_USERS: "many" } }))).toMatchObject({ code: 2, output: expect.stringContaining("PRODUCER_USERS") });
     const env = { PRODUCER_USERS: "2", PRODUCER_REPEATS: "1", NODE_ENV: "production", PG_URI: "nonsense" };

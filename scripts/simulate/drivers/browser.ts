@@ -3,7 +3,7 @@ import { openUploadPage, PageTrouble, type OpenUploadPage, type PageAnswer } fro
 import type { ChosenFile } from "../file-choice.ts";
 import type { Receipts } from "../receipts.ts";
 import type { Tally, Trouble } from "../tally.ts";
-import { launchChromium, type Chromium } from "./chromium.ts";
+import { launchChromium, WINDOW, type Chromium } from "./chromium.ts";
 import type { Driver, Session } from "./driver.ts";
 
 export interface BrowserDriverSettings {
@@ -22,7 +22,7 @@ export interface BrowserDriverSettings {
 const MOST_FILES = 3;
 /** People look whether it is stored before they go on, but not for ever. */
 const MOST_WATCHED_MS = 10_000;
-/** Of users whose page is kept for the report, at about 30 KB each. */
+/** Of users whose page is kept for the report, at about 20 KB each. */
 const MOST_SCREENSHOTS = 12;
 const SCREENSHOT_MS = 5_000;
 const MOST_LAUNCHES = 2;
@@ -53,7 +53,7 @@ export async function openBrowserDriver({ root, target, headless, javaScript, ti
     photographed.add(user);
     const patience = new Promise<undefined>((resolve) => setTimeout(resolve, SCREENSHOT_MS, undefined).unref());
     // What failed may be the browser itself: then there is nothing to be seen.
-    const shot = page.screenshot({ type: "jpeg", quality: 45, encoding: "base64" }).catch(() => undefined);
+    const shot = page.screenshot({ type: "jpeg", quality: 50, encoding: "base64", clip: { x: 0, y: 0, ...WINDOW, scale: 0.6 } }).catch(() => undefined);
     return Promise.race([shot, patience]);
   }
 

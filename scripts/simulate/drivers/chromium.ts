@@ -13,6 +13,8 @@ const WITH_WINDOWS = ["chromium", "google-chrome", "google-chrome-stable", "chro
 const MEMORY_MS = 2_000;
 const PAGE_BYTES = 4096;
 
+export const WINDOW = { width: 1000, height: 800 };
+
 export interface Chromium {
   browser: Browser;
   version: string;
@@ -30,7 +32,7 @@ export async function launchChromium({ root, headless, say }: { root: string; he
   const launch = (sandbox: boolean) => puppeteer.launch({
     executablePath, headless, handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false,
     // It ends with its pipe, and so with us, whatever kills us.
-    pipe: true, protocolTimeout: 120_000, defaultViewport: { width: 1000, height: 800 },
+    pipe: true, protocolTimeout: 120_000, defaultViewport: WINDOW,
     args: [...(sandbox ? [] : ["--no-sandbox"]), ...(hasSharedMemory() ? [] : ["--disable-dev-shm-usage"])],
   });
   let browser: Browser;

@@ -118,7 +118,7 @@ function facts({ options, facts: known, tally }: Outcome): string {
   const settings: [string, string][] = [
     ["Site", options.target],
     ["Crowd", describeLoad(options)],
-    ...(options.arrivalsPerSecond === undefined ? [["Thinking", `${formatSetting(think.leastMs)} to ${formatSetting(think.mostMs)} between two visits`] as [string, string]] : []),
+    ...(options.arrivalsPerSecond === undefined ? [["Thinking", think.mostMs === 0 ? "none between two visits" : `${formatSetting(think.leastMs)} to ${formatSetting(think.mostMs)} between two visits`] as [string, string]] : []),
     ["Most at once", plural(tally.counts.mostActiveUsers, options.driver === "browser" ? "user" : "client")],
     ...known,
     ["Given up after", `${formatSetting(options.timeoutMs)} for a page or an upload, ${formatSetting(options.patienceMs)} without news for receipts`],

@@ -70,7 +70,7 @@ th:last-child, td:last-child { padding-inline-end: 1.5rem; }
 td:first-child b { font-weight: 600; }
 .steps td:first-child { white-space: nowrap; }
 td:first-child .soft { display: block; }
-td.wide { text-align: start; white-space: normal; overflow-wrap: anywhere; }
+td.wide, th.wide { text-align: start; white-space: normal; overflow-wrap: anywhere; }
 .swatch { display: inline-block; width: 0.75rem; height: 0.75rem; margin-inline-end: 0.5rem; border-radius: 3px; background: var(--of); }
 .facts > div { display: grid; grid-template-columns: 9rem minmax(0, 1fr); gap: 0.25rem 1rem; padding-block: 0.6rem; }
 .facts > div + div { border-top: 1px solid var(--line); }
@@ -92,6 +92,7 @@ details[open] summary { color: var(--ink); }
   .facts dt { font-size: 0.8125rem; }
   th, td { padding: 0.6rem 0.4rem; } .steps td, .steps th { font-size: 0.8125rem; }
   .steps .swatch { margin-inline-end: 0.375rem; }
+  .steps :is(th, td):nth-child(2) { display: none; }
   th:first-child, td:first-child { padding-inline-start: 1rem; } th:last-child, td:last-child { padding-inline-end: 1rem; }
   .verdicts li { grid-template-columns: 1.25rem minmax(0, 1fr) auto; }
   header span + span { max-width: 12rem; text-align: end; }
