@@ -1,4 +1,4 @@
-/** A browser for the tests: CHROME_PATH, the machine's own, or Debian's headless shell unpacked into the servers' folder. */
+/** A browser for tests and simulation: CHROME_PATH, Puppeteer's own setting, the machine's, or Debian's headless shell unpacked into the servers' folder. */
 import { existsSync } from "node:fs";
 import { chmod, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,10 +13,10 @@ const MAC = ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/A
 
 /** @returns the path of an executable @throws Error that says what to install */
 export async function provideChromium(serversFolder: string, env: NodeJS.ProcessEnv = process.env): Promise<string> {
-  const chosen = env["CHROME_PATH"];
-  if (chosen) {
-    if (!existsSync(chosen)) throw new Error(`CHROME_PATH names ${chosen}, which is not there.`);
-    return chosen;
+  for (const setting of ["CHROME_PATH", "PUPPETEER_EXECUTABLE_PATH"]) {
+    const chosen = env[setting];
+    if (chosen && !existsSync(chosen)) throw new Error(`${setting} names ${chosen}, which is not there.`);
+    if (chosen) return chosen;
   }
   // Debian's launcher in /usr/bin waits in a shell, which would leave the browser behind when killed.
   if (existsSync(DEBIAN_SHELL)) return DEBIAN_SHELL;
@@ -46,7 +46,7 @@ export async function provideChromium(serversFolder: string, env: NodeJS.Process
 }
 
 function explainMissing(reason: string): string {
-  return `Chromium, for the tests of the pages, could not be fetched. ${reason}\n`
+  return `Chromium, the browser the pages are used with, could not be fetched. ${reason}\n`
     + "Install it (apt-get install chromium-headless-shell) or name one: CHROME_PATH=/path/to/chrome";
 }
 

@@ -70,6 +70,10 @@ const settings = z.object({
   RUN_WORKER_IN_WEB: flag.default(false),
   SHUTDOWN_SECONDS: whole(1, 600).default(30),
   FAILPOINTS: z.string().default("").transform(readFailpoints),
+
+  PRODUCER_USERS: whole(1, 100_000).default(5),
+  PRODUCER_REPEATS: whole(1, 1_000_000).default(2),
+  PRODUCER_HEADLESS: flag.default(true),
 });
 
 export type Config = z.infer<typeof settings>;
@@ -87,6 +91,24 @@ const SHORTEST_SECRET = 32; // characters; 256 bits of hex is 64, of base64 43
  * @throws Error that names every bad variable at once, in words for whoever set them.
  */
 export function parseConfig(env: Record<string, string | undefined>): Config {
+  const parsed = settings.safeParse(readGiven(env));
+  const faults = parsed.success ? contradictions(parsed.data) : describeIssues(parsed.error);
+  if (!parsed.success || faults.length > 0) throw unusable(faults);
+  return parsed.data;
+}
+
+const simulationSettings = settings.pick({ HOST: true, PORT: true, PRODUCER_USERS: true, PRODUCER_REPEATS: true, PRODUCER_HEADLESS: true });
+
+export type SimulationConfig = z.infer<typeof simulationSettings>;
+
+/** What `npm run simulate` needs: it may run where the site's other settings are wrong or missing. @throws Error as above */
+export function parseSimulationConfig(env: Record<string, string | undefined>): SimulationConfig {
+  const parsed = simulationSettings.safeParse(readGiven(env));
+  if (!parsed.success) throw unusable(describeIssues(parsed.error));
+  return parsed.data;
+}
+
+function readGiven(env: Record<string, string | undefined>): Record<string, string> {
   const given: Record<string, string> = {};
   for (const [legacy, name] of Object.entries(LEGACY_NAMES)) {
     if (env[legacy]) given[name] = env[legacy];
@@ -94,14 +116,15 @@ export function parseConfig(env: Record<string, string | undefined>): Config {
   for (const name of SETTING_NAMES) {
     if (env[name]) given[name] = env[name];
   }
-  const parsed = settings.safeParse(given);
-  const faults = parsed.success
-    ? contradictions(parsed.data)
-    : parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
-  if (!parsed.success || faults.length > 0) {
-    throw new Error(`These settings are not usable:\n  ${faults.join("\n  ")}`);
-  }
-  return parsed.data;
+  return given;
+}
+
+function describeIssues(error: z.ZodError): string[] {
+  return error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
+}
+
+function unusable(faults: readonly string[]): Error {
+  return new Error(`These settings are not usable:\n  ${faults.join("\n  ")}`);
 }
 
 function contradictions(config: Config): string[] {
