@@ -1,15 +1,19 @@
 /**
- * Makes docs/screenshots/: node dist/scripts/screenshots.js http://localhost:8080 /path/to/chromium
- * It hands in some of the sample files first, so that there is something to see: use an installation of no importance.
+ * Makes docs/screenshots/, every page as a person sees it: node dist/scripts/screenshots.js http://localhost:8080 /path/to/chromium
+ * It hands in sample files, and has the database (PG_URI) refuse one of them so that there is a dead letter: use an installation
+ * of no importance.
  */
 import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import pg from "pg";
 import puppeteer, { type Page } from "puppeteer";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // dist/scripts/ lies two folders deep
 const FOLDER = join(ROOT, "docs", "screenshots");
-const WINDOW = { width: 900, height: 780, deviceScaleFactor: 1.15 };
+const WIDE = { width: 900, height: 860, deviceScaleFactor: 1 };
+const PHONE = { width: 390, height: 844, deviceScaleFactor: 1.5 };
+const REFUSED = "drifted-clock.csv";
 /** The last of them is the first on the dashboard. */
 const UPLOADS = [
   ["field-notes.txt", "ranger-2"], ["model-update.bin", "client-0417"], ["storm-sky.png", "mast-camera"], ["readings.zip", "station-7"],
@@ -17,54 +21,78 @@ const UPLOADS = [
 ] as const;
 
 const [url, executablePath] = process.argv.slice(2);
-if (!url || !executablePath) {
-  console.error("Say which installation and which browser: node dist/scripts/screenshots.js http://localhost:8080 /path/to/chromium");
+if (!url || !executablePath || !process.env.PG_URI) {
+  console.error("Say which installation and which browser, and PG_URI: node dist/scripts/screenshots.js http://localhost:8080 /path/to/chromium");
   process.exit(1);
 }
 
-for (const [name, uploaderId] of UPLOADS) await handIn(name, uploaderId);
+for (const [name, uploaderId] of UPLOADS) await handIn(name, uploaderId, join(ROOT, "files", name));
+const receiptId = await handIn("storm-sky.png", "mast-camera", join(ROOT, "files", "storm-sky.png"));
+await refuse(REFUSED, () => handIn(REFUSED, "station-9", join(ROOT, "files", "sensor-readings.csv"), "failed"));
 await mkdir(FOLDER, { recursive: true });
-const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--font-render-hinting=none"], defaultViewport: WINDOW });
+const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--font-render-hinting=none"] });
 try {
-  const page = await browser.newPage();
-  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "light" }]);
-  await photograph(page, "upload", async () => {
-    await page.type("#uploader_id", "station-7");
-    // Slowly enough to see some of them on their way, and leaving them there is meant.
-    await page.setViewport({ ...WINDOW, height: 1_010, deviceScaleFactor: 1 });
-    await page.emulateNetworkConditions({ upload: 24_000, download: -1, latency: 0 });
-    page.on("dialog", (dialog) => void dialog.accept());
-    const input = await page.$("input[type=file]");
-    await input!.uploadFile(...["report.pdf", "ripples.bmp", "sensor-readings.csv", "model-update.bin", "storm-sky.png"].map((name) => join(ROOT, "files", name)));
-    await page.waitForFunction(`document.querySelector('[data-state="stored"]') && document.querySelectorAll("[data-state='sending'] progress:not([hidden])").length > 1 && / left/.test(document.getElementById("files-figures").textContent)`, { timeout: 20_000 });
-    await page.$eval("#uploader_id", (field) => (field as unknown as { blur(): void }).blur());
-  });
-  await page.emulateNetworkConditions(null);
-  await page.setViewport(WINDOW);
-  await photograph(page, "dashboard", () => page.waitForFunction(`document.querySelectorAll("#recent-rows tr").length >= ${UPLOADS.length}`, { timeout: 10_000 }));
+  await photograph("upload", "/upload", "light", { ...WIDE, height: 1_010 }, sendSlowly);
+  await photograph("upload-phone", "/upload", "dark", PHONE, sendSlowly);
+  await photograph("receipt", `/upload/${receiptId}`, "light", WIDE);
+  await photograph("dashboard", "/dashboard", "light", { ...WIDE, height: 1_010 }, showsUploads);
+  await photograph("dashboard-phone", "/dashboard", "dark", PHONE, showsUploads);
+  await photograph("dead-letters", "/dead-letters", "light", { ...WIDE, height: 560 });
+  await photograph("not-found", "/nothing-here", "dark", { ...WIDE, height: 620 });
 } finally {
   await browser.close();
 }
 
-/** Settled when this returns, so that the dashboard has it. */
-async function handIn(name: string, uploaderId: string): Promise<void> {
-  const response = await fetch(`${url}/api/upload/${name}`, {
-    method: "PUT", body: await readFile(join(ROOT, "files", name)), headers: { "X-Uploader-Id": uploaderId },
-  });
-  if (response.status !== 202) throw new Error(`${name} was refused: ${await response.text()}`);
-  const { status_url } = (await response.json()) as { status_url: string };
-  for (let attempt = 0; attempt < 100; attempt++) {
-    const { status } = (await (await fetch(url + status_url)).json()) as { status: string };
-    if (status === "stored") return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  throw new Error(`${name} was not settled: is the worker running?`);
+/** Slowly enough to see some of the files on their way. */
+async function sendSlowly(page: Page): Promise<void> {
+  await page.type("#uploader_id", "station-7");
+  await page.emulateNetworkConditions({ upload: 24_000, download: -1, latency: 0 });
+  const input = await page.$("input[type=file]");
+  await input!.uploadFile(...["report.pdf", "ripples.bmp", "sensor-readings.csv", "model-update.bin", "storm-sky.png"].map((name) => join(ROOT, "files", name)));
+  await page.waitForFunction(`document.querySelector('[data-state="stored"]') && document.querySelectorAll("[data-state='sending'] progress:not([hidden])").length > 1 && / left/.test(document.getElementById("files-figures").textContent)`, { timeout: 20_000 });
+  await page.$eval("#uploader_id", (field) => (field as unknown as { blur(): void }).blur());
 }
 
-async function photograph(page: Page, name: "upload" | "dashboard", arrange: () => Promise<unknown>): Promise<void> {
-  await page.goto(`${url}/${name}`, { waitUntil: "load" }); // never idle: the dashboard is pushed to
+async function showsUploads(page: Page): Promise<void> {
+  await page.waitForFunction(`document.querySelectorAll("#recent-rows tr").length >= ${UPLOADS.length}`, { timeout: 10_000 });
+}
+
+/** Settled when this returns, so that the dashboard has it. @returns the file's id */
+async function handIn(name: string, uploaderId: string, path: string, end = "stored"): Promise<string> {
+  const response = await fetch(`${url}/api/upload/${name}`, { method: "PUT", body: await readFile(path), headers: { "X-Uploader-Id": uploaderId } });
+  if (response.status !== 202) throw new Error(`${name} was refused: ${await response.text()}`);
+  const { status_url, file_id } = (await response.json()) as { status_url: string; file_id: string };
+  for (let attempt = 0; attempt < 600; attempt++) {
+    const { status } = (await (await fetch(url + status_url)).json()) as { status: string };
+    if (status === end) return file_id;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`${name} was not ${end}: is the worker running?`);
+}
+
+async function refuse(name: string, work: () => Promise<unknown>): Promise<void> {
+  const client = new pg.Client(process.env.PG_URI);
+  await client.connect();
+  try {
+    await client.query(`alter table files add constraint no_place_for_it check (name <> '${name}') not valid`);
+    await work();
+  } finally {
+    await client.query("alter table files drop constraint no_place_for_it");
+    await client.end();
+  }
+}
+
+/** As somebody who was never here before. */
+async function photograph(name: string, path: string, scheme: "light" | "dark", viewport: typeof WIDE, arrange: (page: Page) => Promise<unknown> = async () => {}): Promise<void> {
+  const context = await browser.createBrowserContext();
+  const page = await context.newPage();
+  page.on("dialog", (dialog) => void dialog.accept()); // it asks before it is left while it sends
+  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+  await page.setViewport(viewport);
+  await page.goto(url + path, { waitUntil: "load" }); // never idle: the dashboard is pushed to
   await page.waitForNetworkIdle({ idleTime: 500, concurrency: 1 });
-  await arrange();
+  await arrange(page);
   await page.screenshot({ path: join(FOLDER, `${name}.png`), optimizeForSpeed: false });
+  await context.close();
   console.log(`docs/screenshots/${name}.png`);
 }

@@ -50,12 +50,14 @@ function explainMissing(reason: string): string {
     + "Install it (apt-get install chromium-headless-shell) or name one: CHROME_PATH=/path/to/chrome";
 }
 
-/** The launcher finds its own folder, so that the folder may be moved into place after it was tried. */
+/** The one sans stands in for every family that is not there: else some weights have serifs. The launcher finds its own folder, so that the folder may be moved into place after it was tried. */
 async function writeLauncher(folder: string, triplet: string): Promise<void> {
   const launcher = join(folder, "chromium");
   await writeFile(join(folder, "fonts.conf"), `<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
-<fontconfig><dir>/usr/share/fonts</dir><dir prefix="relative">usr/share/fonts</dir><cachedir prefix="xdg">fontconfig</cachedir></fontconfig>
+<fontconfig><dir>/usr/share/fonts</dir><dir prefix="relative">usr/share/fonts</dir><cachedir prefix="xdg">fontconfig</cachedir>
+<match target="pattern"><edit name="family" mode="append_last" binding="strong"><string>DejaVu Sans</string></edit></match>
+</fontconfig>
 `);
   await writeFile(launcher, `#!/bin/sh
 here=$(cd "$(dirname "$0")" && pwd)
