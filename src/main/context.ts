@@ -16,10 +16,10 @@ import { closeRedis, openRedis, whenReady } from "../stream/redis.ts";
 import { createSlices } from "../stream/slices.ts";
 import { createInbox } from "../uploads/inbox.ts";
 import { UPLOADS_STREAM } from "../uploads/messages.ts";
-import { createMeter } from "../uploads/meter.ts";
-import { createPartialUploads } from "../uploads/partial-uploads.ts";
+import { createMeter } from "../uploads/live/meter.ts";
+import { createPartialUploads } from "../uploads/resumable/partial-uploads.ts";
 import { createUnsettled } from "../uploads/status.ts";
-import { WORKERS } from "../uploads/worker-report.ts";
+import { WORKERS } from "../uploads/live/worker-report.ts";
 
 const FIRST_CONNECT_MS = 1_500;
 /** Whoever looks at a page waits for the database no longer than this; what the inbox alone knows is shown then. */

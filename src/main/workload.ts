@@ -6,13 +6,13 @@ import { createVerifier } from "../objects/verify.ts";
 import { createConsumer } from "../stream/consumer.ts";
 import { closeRedis, openBlockingRedis, whenReady } from "../stream/redis.ts";
 import { UPLOADS_GROUP } from "../uploads/messages.ts";
-import { createAudit } from "../uploads/audit.ts";
-import { createAuditWatch } from "../uploads/audit-watch.ts";
+import { createAudit } from "../uploads/audit/audit.ts";
+import { createAuditWatch } from "../uploads/audit/audit-watch.ts";
 import { createReconcile } from "../uploads/reconcile.ts";
-import { createResumableExpiry } from "../uploads/resumable-expiry.ts";
+import { createResumableExpiry } from "../uploads/resumable/resumable-expiry.ts";
 import { createLedgerUpkeep } from "../uploads/retention.ts";
 import { createSettle } from "../uploads/settle.ts";
-import { createWorkerReport } from "../uploads/worker-report.ts";
+import { createWorkerReport } from "../uploads/live/worker-report.ts";
 import type { Context } from "./context.ts";
 import type { Running } from "./shutdown.ts";
 

@@ -6,14 +6,14 @@ import { derivedId, newId } from "../core/ids.ts";
 import { within } from "../core/within.ts";
 import type { Db } from "../db/pool.ts";
 import { command } from "../stream/redis.ts";
-import type { DeadLetters } from "./dead-letters.ts";
+import type { DeadLetters } from "./dead-letters/dead-letters.ts";
 import type { Enqueue } from "./enqueue.ts";
 import { cleanFileName } from "./file-name.ts";
 import { contentTypeOf } from "./file-types.ts";
 import type { Committed, Inbox, Received } from "./inbox.ts";
 import type { Manifest } from "./messages.ts";
 import * as queries from "./queries.ts";
-import type { Tally } from "./tally.ts";
+import type { Tally } from "./audit/tally.ts";
 
 /** The answer to an upload, in the words of the API. `stream_id` is null while Redis is away; nothing is lost by it. */
 export interface Receipt {

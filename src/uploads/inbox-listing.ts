@@ -4,8 +4,8 @@ import { timeOf } from "../core/ids.ts";
 import { knowsItsDisk, listsKeys, pagesOf, type ObjectStore } from "../objects/object-store.ts";
 import { BLOBS, MANIFESTS, PARTIALS, PIECES } from "./inbox-keys.ts";
 import type { Manifest } from "./messages.ts";
-import { decodeChecked, Partial } from "./partial-record.ts";
-import { uploadOfBlob } from "./partial-uploads.ts";
+import { decodeChecked, Partial } from "./resumable/partial-record.ts";
+import { uploadOfBlob } from "./resumable/partial-uploads.ts";
 
 /** What else lies in an inbox: resumable uploads, the web processes' tallies, and whose inbox it is. */
 const NO_UPLOADS = [PARTIALS, PIECES, "tallies/", "identity"];

@@ -7,7 +7,7 @@ import { pageHeaders } from "../http/page-headers.ts";
 import { sameOrigin } from "../http/same-origin.ts";
 import { parseQuery } from "../http/validate.ts";
 import { Unavailable } from "../core/errors.ts";
-import type { Live } from "./live.ts";
+import type { Live } from "./live/live.ts";
 import type { Door } from "./routes.ts";
 import type { StatusReader } from "./status.ts";
 

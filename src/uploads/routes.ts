@@ -7,7 +7,7 @@ import { createFormReader } from "../http/multipart.ts";
 import type { RateLimits } from "../http/rate-limit.ts";
 import type { Accept, Receipt } from "./accept.ts";
 import type { Admission, Place } from "./admission.ts";
-import { describeAudit, type AuditReader } from "./audit.ts";
+import { describeAudit, type AuditReader } from "./audit/audit.ts";
 import { describeCounts, type CountsReader } from "./counts.ts";
 import { cleanFileName } from "./file-name.ts";
 import type { Inbox, Received } from "./inbox.ts";

@@ -10,7 +10,7 @@ import { inHand, newestEntries } from "../stream/backlog.ts";
 import type { Inbox } from "./inbox.ts";
 import type { InboxRecord } from "./inbox-record.ts";
 import { Manifest, readManifest } from "./messages.ts";
-import * as queries from "./dead-letter-queries.ts";
+import * as queries from "./dead-letters/dead-letter-queries.ts";
 
 export interface UploadStatus {
   fileId: string;

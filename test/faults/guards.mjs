@@ -197,12 +197,12 @@ export const GUARDS = [
     test: ["test/objects/s3-sweep.test.ts", ""],
   },
   {
-    guard: "The audit counts acknowledgements by themselves", file: "src/uploads/tally.ts",
+    guard: "The audit counts acknowledgements by themselves", file: "src/uploads/audit/tally.ts",
     from: "    if (committed.outcome === \"created\") add(", to: "    if (committed.outcome !== \"created\") add(",
     test: ["test/uploads/audit.test.ts", "a loss is an alarm"],
   },
   {
-    guard: "The audit tells of what was never accepted", file: "src/uploads/audit.ts",
+    guard: "The audit tells of what was never accepted", file: "src/uploads/audit/audit.ts",
     from: "const surplus = end ? beyond(", to: "const surplus = end && found.files < 0 ? beyond(",
     test: ["test/uploads/audit.test.ts", "a surplus is an alarm"],
   },
@@ -234,7 +234,7 @@ export const GUARDS = [
   {
     guard: "A worker that is to end leaves a long inbox to the next one", file: "src/uploads/reconcile.ts",
     from: "      stopping?.throwIfAborted();\n      yield", to: "      yield",
-    also: { file: "src/uploads/in-flight.ts", from: "        stopping?.throwIfAborted();\n", to: "" },
+    also: { file: "src/uploads/audit/in-flight.ts", from: "        stopping?.throwIfAborted();\n", to: "" },
     test: ["test/faults/s3.test.ts", "told to end"],
   },
   {
@@ -263,32 +263,32 @@ export const GUARDS = [
     test: ["test/files/downloads.test.ts", "DOWNLOAD_MIN_BYTES_PER_SECOND"],
   },
   {
-    guard: "Of two requests at one offset of an upload one is first", file: "src/uploads/partial-uploads.ts",
+    guard: "Of two requests at one offset of an upload one is first", file: "src/uploads/resumable/partial-uploads.ts",
     from: "record, { ifAbsent: true })).stored;", to: "record, {})).stored;",
     test: ["test/uploads/tus-broken-off.test.ts", "goes on at either of them"],
   },
   {
-    guard: "Complete is said of nothing that is not promised", file: "src/uploads/resumable.ts",
+    guard: "Complete is said of nothing that is not promised", file: "src/uploads/resumable/resumable.ts",
     from: "const isNew = await finish(now, hashes.take(`${now.upload_id} ${now.nonce}`, offset), admit);", to: "const isNew = false;",
     test: ["test/uploads/tus-crashes.test.ts", "is not called complete"],
   },
   {
-    guard: "What came of a request that broke off stays", file: "src/uploads/piece-intake.ts",
+    guard: "What came of a request that broke off stays", file: "src/uploads/resumable/piece-intake.ts",
     from: "      if (whole && ending && ending", to: "      if (ending && ending",
     test: ["test/uploads/tus-broken-off.test.ts", "breaks off is kept"],
   },
   {
-    guard: "A connection that died gives way", file: "src/uploads/resumable.ts",
+    guard: "A connection that died gives way", file: "src/uploads/resumable/resumable.ts",
     from: "    if (intake && intake.silentMs() >= silentMs) intake.stop();\n", to: "",
     test: ["test/uploads/tus-broken-off.test.ts", "died without a word"],
   },
   {
-    guard: "Bytes of another checksum are not kept", file: "src/uploads/piece-writer.ts",
+    guard: "Bytes of another checksum are not kept", file: "src/uploads/resumable/piece-writer.ts",
     from: "  if (!sum.matches()) throw", to: "  if (!sum) throw",
     test: ["test/uploads/tus-protocol.test.ts", "are refused with 460"],
   },
   {
-    guard: "Pieces are held against what came before they are promised", file: "src/uploads/resumable-finish.ts",
+    guard: "Pieces are held against what came before they are promised", file: "src/uploads/resumable/resumable-finish.ts",
     from: "  if (asItCame !== undefined && asItCame !== sha256) throw", to: "  if (asItCame === sha256 && sha256 === \"\") throw",
     test: ["test/uploads/tus-crashes.test.ts", "bytes that rot"],
   },
@@ -298,27 +298,27 @@ export const GUARDS = [
     test: ["test/uploads/tus-crashes.test.ts", "the sweeper leaves"],
   },
   {
-    guard: "Pieces that may be a manifest's do not go with their record", file: "src/uploads/resumable-expiry.ts",
+    guard: "Pieces that may be a manifest's do not go with their record", file: "src/uploads/resumable/resumable-expiry.ts",
     from: "    if (isEnded && partial.state === \"open\") await", to: "    if (isEnded) await",
     test: ["test/uploads/tus-crashes.test.ts", "ends when nothing has"],
   },
   {
-    guard: "An upload whose process died after its promise is known by it", file: "src/uploads/resumable-finish.ts",
+    guard: "An upload whose process died after its promise is known by it", file: "src/uploads/resumable/resumable-finish.ts",
     from: "      if (await isPromised(claimed)) return false;\n", to: "",
     test: ["test/uploads/tus-crashes.test.ts", "died right after its promise"],
   },
   {
-    guard: "A piece that comes after the upload was finished elsewhere does not count", file: "src/uploads/piece-writer.ts",
+    guard: "A piece that comes after the upload was finished elsewhere does not count", file: "src/uploads/resumable/piece-writer.ts",
     from: "    if (now?.nonce === partial.nonce && now.state === \"open\") return sizeBytes;", to: "    if (now !== null) return sizeBytes;",
     test: ["test/uploads/tus-bucket-races.test.ts", "put together late"],
   },
   {
-    guard: "Ending an upload and finishing it exclude each other", file: "src/uploads/partial-uploads.ts",
+    guard: "Ending an upload and finishing it exclude each other", file: "src/uploads/resumable/partial-uploads.ts",
     from: "partial.upload_id, isExactly(partial), encodeChecked(Partial, next));", to: "partial.upload_id, () => true, encodeChecked(Partial, next));",
     test: ["test/uploads/tus-bucket-races.test.ts", "cross at two processes"],
   },
   {
-    guard: "What a manifest names stays when pieces are tidied up", file: "src/uploads/resumable-finish.ts",
+    guard: "What a manifest names stays when pieces are tidied up", file: "src/uploads/resumable/resumable-finish.ts",
     from: "new Set([named, lentKey]", to: "new Set([lentKey]",
     test: ["test/uploads/tus-crashes.test.ts", "more is small"],
   },

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createAudit } from "../../src/uploads/audit.ts";
+import { createAudit } from "../../src/uploads/audit/audit.ts";
 import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
 import { useProcesses } from "../support/processes.ts";

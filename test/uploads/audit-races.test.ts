@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { newId } from "../../src/core/ids.ts";
-import { createAudit } from "../../src/uploads/audit.ts";
-import { createAuditWatch } from "../../src/uploads/audit-watch.ts";
+import { createAudit } from "../../src/uploads/audit/audit.ts";
+import { createAuditWatch } from "../../src/uploads/audit/audit-watch.ts";
 import { insertSettled, type SettledRow } from "../../src/uploads/queries.ts";
 import { eventually } from "../support/eventually.ts";
 import { openWorld, tallyOf, type World } from "../support/world.ts";

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { createAudit } from "../../src/uploads/audit.ts";
-import { createAuditWatch } from "../../src/uploads/audit-watch.ts";
+import { createAudit } from "../../src/uploads/audit/audit.ts";
+import { createAuditWatch } from "../../src/uploads/audit/audit-watch.ts";
 import { eventually } from "../support/eventually.ts";
 import { openWorld, tallyOf, type World } from "../support/world.ts";
 

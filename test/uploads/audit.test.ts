@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
-import { createAudit } from "../../src/uploads/audit.ts";
+import { createAudit } from "../../src/uploads/audit/audit.ts";
 import { encodeRecord } from "../../src/uploads/inbox-record.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
 import { newId } from "../../src/core/ids.ts";

@@ -2,7 +2,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import puppeteer, { type Browser, type Page } from "puppeteer";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { ADVISED_CODES } from "../../src/uploads/dead-letter-advice.ts";
+import { ADVISED_CODES } from "../../src/uploads/dead-letters/dead-letter-advice.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
 import { servers } from "../support/servers.ts";

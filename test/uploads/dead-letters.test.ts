@@ -1,7 +1,7 @@
 import { readdir, rm, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createDeadLetters } from "../../src/uploads/dead-letters.ts";
+import { createDeadLetters } from "../../src/uploads/dead-letters/dead-letters.ts";
 import { deadLettersIn } from "../support/dead-letters.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";

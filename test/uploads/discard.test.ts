@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
-import { createAudit, describeAudit } from "../../src/uploads/audit.ts";
-import { createDeadLetters } from "../../src/uploads/dead-letters.ts";
+import { createAudit, describeAudit } from "../../src/uploads/audit/audit.ts";
+import { createDeadLetters } from "../../src/uploads/dead-letters/dead-letters.ts";
 import { insertSettled } from "../../src/uploads/queries.ts";
 import { createSettle } from "../../src/uploads/settle.ts";
 import { deadLettersIn } from "../support/dead-letters.ts";

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
-import { createAudit, describeAudit } from "../../src/uploads/audit.ts";
+import { createAudit, describeAudit } from "../../src/uploads/audit/audit.ts";
 import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { newId } from "../../src/core/ids.ts";
-import { createDeadLetters } from "../../src/uploads/dead-letters.ts";
+import { createDeadLetters } from "../../src/uploads/dead-letters/dead-letters.ts";
 import { deadLettersIn } from "../support/dead-letters.ts";
 import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";

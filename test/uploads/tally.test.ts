@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
-import { createTallies, createTally } from "../../src/uploads/tally.ts";
+import { createTallies, createTally } from "../../src/uploads/audit/tally.ts";
 import type { Committed } from "../../src/uploads/inbox.ts";
 import { eventually } from "../support/eventually.ts";
 import { openWorld, type World } from "../support/world.ts";

@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { createAccept } from "../../src/uploads/accept.ts";
-import { createDeadLetters } from "../../src/uploads/dead-letters.ts";
+import { createDeadLetters } from "../../src/uploads/dead-letters/dead-letters.ts";
 import { createEnqueue } from "../../src/uploads/enqueue.ts";
-import { createTally } from "../../src/uploads/tally.ts";
-import { createFinish } from "../../src/uploads/resumable-finish.ts";
+import { createTally } from "../../src/uploads/audit/tally.ts";
+import { createFinish } from "../../src/uploads/resumable/resumable-finish.ts";
 import type { Manifest } from "../../src/uploads/messages.ts";
-import { createResumableExpiry } from "../../src/uploads/resumable-expiry.ts";
+import { createResumableExpiry } from "../../src/uploads/resumable/resumable-expiry.ts";
 import { fetch } from "../support/fetch.ts";
 import { metadata, sha256, tusAt } from "../support/tus.ts";
 import { inboxKeys, openWorld, type World } from "../support/world.ts";

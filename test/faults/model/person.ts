@@ -1,7 +1,7 @@
 import { removeSettled } from "./worker.ts";
 import { unlessUnavailable, type Steps, type World } from "./world.ts";
 
-/** Somebody decides about a dead letter: src/uploads/dead-letters.ts, a round trip a step. */
+/** Somebody decides about a dead letter: src/uploads/dead-letters/dead-letters.ts, a round trip a step. */
 
 export type Decision = "retry" | "discard";
 

@@ -1,17 +1,17 @@
 import type { Readable } from "node:stream";
-import { passGarbage } from "../core/garbage.ts";
-import { Failure } from "../core/errors.ts";
-import { newId, nonce } from "../core/ids.ts";
-import type { Clock } from "../core/clock.ts";
-import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
-import { Damaged } from "../objects/object-store.ts";
-import type { Accept } from "./accept.ts";
-import { checkFileType } from "./file-types.ts";
-import { BLOBS } from "./inbox-keys.ts";
-import type { Inbox, Received } from "./inbox.ts";
+import { passGarbage } from "../../core/garbage.ts";
+import { Failure } from "../../core/errors.ts";
+import { newId, nonce } from "../../core/ids.ts";
+import type { Clock } from "../../core/clock.ts";
+import { createMeasure, sha256Of, sniffType } from "../../objects/measure.ts";
+import { Damaged } from "../../objects/object-store.ts";
+import type { Accept } from "../accept.ts";
+import { checkFileType } from "../file-types.ts";
+import { BLOBS } from "../inbox-keys.ts";
+import type { Inbox, Received } from "../inbox.ts";
 import type { Partial } from "./partial-record.ts";
 import type { PartialUploads, Piece } from "./partial-uploads.ts";
-import { readUploaderId } from "./request-fields.ts";
+import { readUploaderId } from "../request-fields.ts";
 import { readMetadata } from "./tus-headers.ts";
 
 const HEAD_BYTES = 4_100; // what magic bytes are looked for in

@@ -1,8 +1,8 @@
-import { Failure } from "../core/errors.ts";
-import { passGarbage } from "../core/garbage.ts";
-import { sniffType, type Measure } from "../objects/measure.ts";
-import { checkFileType } from "./file-types.ts";
-import type { Inbox } from "./inbox.ts";
+import { Failure } from "../../core/errors.ts";
+import { passGarbage } from "../../core/garbage.ts";
+import { sniffType, type Measure } from "../../objects/measure.ts";
+import { checkFileType } from "../file-types.ts";
+import type { Inbox } from "../inbox.ts";
 import type { Partial } from "./partial-record.ts";
 import type { PartialUploads } from "./partial-uploads.ts";
 import type { PieceIntake } from "./piece-intake.ts";

@@ -1,5 +1,5 @@
-import type { Clock } from "../core/clock.ts";
-import { SLICE_MS, sliceOf, type Slices } from "../stream/slices.ts";
+import type { Clock } from "../../core/clock.ts";
+import { SLICE_MS, sliceOf, type Slices } from "../../stream/slices.ts";
 import { mergeInto, percentiles, type Histogram } from "./latency.ts";
 import { readWord } from "./meter.ts";
 

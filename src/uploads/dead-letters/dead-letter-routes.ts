@@ -1,9 +1,9 @@
 import { Router } from "express";
 import { z } from "zod";
-import { accountOf } from "../accounts/authenticate.ts";
-import { allow, sendJson } from "../http/answer-errors.ts";
-import { sameOrigin } from "../http/same-origin.ts";
-import { parseQuery } from "../http/validate.ts";
+import { accountOf } from "../../accounts/authenticate.ts";
+import { allow, sendJson } from "../../http/answer-errors.ts";
+import { sameOrigin } from "../../http/same-origin.ts";
+import { parseQuery } from "../../http/validate.ts";
 import { describeDeadLetter, type DeadLetters } from "./dead-letters.ts";
 
 const ListQuery = z.object({

@@ -1,6 +1,6 @@
-import type { Clock } from "../core/clock.ts";
-import type { Log } from "../core/log.ts";
-import type { Database } from "../db/pool.ts";
+import type { Clock } from "../../core/clock.ts";
+import type { Log } from "../../core/log.ts";
+import type { Database } from "../../db/pool.ts";
 import type { AuditReader } from "./audit.ts";
 import * as queries from "./audit-queries.ts";
 

@@ -1,6 +1,6 @@
-import type { Clock } from "../core/clock.ts";
-import type { Log } from "../core/log.ts";
-import { Damaged } from "../objects/object-store.ts";
+import type { Clock } from "../../core/clock.ts";
+import type { Log } from "../../core/log.ts";
+import { Damaged } from "../../objects/object-store.ts";
 import type { PartialUploads } from "./partial-uploads.ts";
 
 /** Beyond what the sender was told, so that clocks which differ by an hour end nothing early. */

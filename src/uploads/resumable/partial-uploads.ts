@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { Unavailable } from "../core/errors.ts";
-import { nonce } from "../core/ids.ts";
-import { Damaged, pagesOf, type ObjectInfo, type ObjectStore } from "../objects/object-store.ts";
-import { BLOBS, PARTIALS, PIECES } from "./inbox-keys.ts";
+import { Unavailable } from "../../core/errors.ts";
+import { nonce } from "../../core/ids.ts";
+import { Damaged, pagesOf, type ObjectInfo, type ObjectStore } from "../../objects/object-store.ts";
+import { BLOBS, PARTIALS, PIECES } from "../inbox-keys.ts";
 import { decodeChecked, encodeChecked, Partial, PieceRecord } from "./partial-record.ts";
 
 export interface Piece {

@@ -1,9 +1,9 @@
 import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
 import type { Request } from "express";
-import { Failure } from "../core/errors.ts";
-import { isId } from "../core/ids.ts";
-import { cleanFileName } from "./file-name.ts";
+import { Failure } from "../../core/errors.ts";
+import { isId } from "../../core/ids.ts";
+import { cleanFileName } from "../file-name.ts";
 
 export const TUS_VERSION = "1.0.0";
 export const TUS_EXTENSIONS = "creation,creation-with-upload,creation-defer-length,termination,expiration,checksum,concatenation";

@@ -1,6 +1,6 @@
-import type { Clock } from "../core/clock.ts";
-import type { Db } from "../db/pool.ts";
-import { SLICE_MS } from "../stream/slices.ts";
+import type { Clock } from "../../core/clock.ts";
+import type { Db } from "../../db/pool.ts";
+import { SLICE_MS } from "../../stream/slices.ts";
 import { describePoints, type LiveHistory } from "./live-history.ts";
 import * as queries from "./history-queries.ts";
 

@@ -1,8 +1,8 @@
 import { Router, type RequestHandler } from "express";
 import { z } from "zod";
-import { allow, sendJson } from "../http/answer-errors.ts";
-import type { EventStream } from "../http/event-stream.ts";
-import { parseQuery } from "../http/validate.ts";
+import { allow, sendJson } from "../../http/answer-errors.ts";
+import type { EventStream } from "../../http/event-stream.ts";
+import { parseQuery } from "../../http/validate.ts";
 import { RANGES, type History } from "./history.ts";
 import type { Live } from "./live.ts";
 

@@ -1,11 +1,11 @@
 import { Router, type Response } from "express";
 import { z } from "zod";
-import { accountOf } from "../accounts/authenticate.ts";
-import { Failure, Unavailable, type FailureCode } from "../core/errors.ts";
-import { isId } from "../core/ids.ts";
-import { allow } from "../http/answer-errors.ts";
-import { pageHeaders } from "../http/page-headers.ts";
-import { sameOrigin } from "../http/same-origin.ts";
+import { accountOf } from "../../accounts/authenticate.ts";
+import { Failure, Unavailable, type FailureCode } from "../../core/errors.ts";
+import { isId } from "../../core/ids.ts";
+import { allow } from "../../http/answer-errors.ts";
+import { pageHeaders } from "../../http/page-headers.ts";
+import { sameOrigin } from "../../http/same-origin.ts";
 import { adviceFor } from "./dead-letter-advice.ts";
 import type { DeadLetters, ListedDeadLetter } from "./dead-letters.ts";
 

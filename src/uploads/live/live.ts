@@ -1,8 +1,8 @@
-import type { Log } from "../core/log.ts";
-import type { EventStream } from "../http/event-stream.ts";
-import { describeListed } from "../files/routes.ts";
-import type { Files } from "../files/files.ts";
-import { Unavailable } from "../core/errors.ts";
+import type { Log } from "../../core/log.ts";
+import type { EventStream } from "../../http/event-stream.ts";
+import { describeListed } from "../../files/routes.ts";
+import type { Files } from "../../files/files.ts";
+import { Unavailable } from "../../core/errors.ts";
 import type { Figures, LiveFigures } from "./live-figures.ts";
 
 export interface LiveSettings {

@@ -1,10 +1,10 @@
 import { setTimeout as wait } from "node:timers/promises";
 import type { Readable } from "node:stream";
-import type { Clock } from "../core/clock.ts";
-import { Failure } from "../core/errors.ts";
-import { derivedId, isId, newId } from "../core/ids.ts";
-import { Damaged } from "../objects/object-store.ts";
-import type { Inbox } from "./inbox.ts";
+import type { Clock } from "../../core/clock.ts";
+import { Failure } from "../../core/errors.ts";
+import { derivedId, isId, newId } from "../../core/ids.ts";
+import { Damaged } from "../../objects/object-store.ts";
+import type { Inbox } from "../inbox.ts";
 import type { Partial } from "./partial-record.ts";
 import type { PartialUploads } from "./partial-uploads.ts";
 import { openPieceIntake, type PieceIntake, type PieceLimits } from "./piece-intake.ts";
@@ -72,7 +72,7 @@ interface Sender {
 
 export type Resumable = ReturnType<typeof createResumable>;
 
-/** Uploads that come in as many requests as it takes; src/uploads/tus-routes.ts speaks the protocol. */
+/** Uploads that come in as many requests as it takes; src/uploads/resumable/tus-routes.ts speaks the protocol. */
 export function createResumable(settings: ResumableSettings) {
   const { inbox, partials, finish, limitBytes, allowedTypes, secret, expiryMs, clock, pieceLimits = PIECE_LIMITS, silentMs = SILENT_MS } = settings;
   const senders = new Map<string, Sender>();

@@ -1,4 +1,4 @@
-import { createMeasure, type Measure } from "../objects/measure.ts";
+import { createMeasure, type Measure } from "../../objects/measure.ts";
 
 const MOST_KEPT = 1_000;
 

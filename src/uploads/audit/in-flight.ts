@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Inbox } from "./inbox.ts";
+import type { Inbox } from "../inbox.ts";
 
 /** An upload that waits in the inbox, as far as the audit wants to know it. */
 export interface Waiting {

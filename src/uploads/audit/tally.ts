@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { Failure, Unavailable } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
-import { Damaged, pagesOf, type ObjectStore } from "../objects/object-store.ts";
-import type { Committed } from "./inbox.ts";
+import { Failure, Unavailable } from "../../core/errors.ts";
+import type { Log } from "../../core/log.ts";
+import { Damaged, pagesOf, type ObjectStore } from "../../objects/object-store.ts";
+import type { Committed } from "../inbox.ts";
 
 /** Uploads, and their bytes together. */
 export interface Amount {

@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import { Failure } from "../core/errors.ts";
+import { Failure } from "../../core/errors.ts";
 
 /** When a piece ends although more may come, so that what came is durable soon, whatever happens then. */
 export interface PieceLimits {

@@ -1,9 +1,9 @@
 import { z } from "zod";
-import type { Clock } from "../core/clock.ts";
-import { Unavailable } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
-import type { Doing } from "../stream/consumer.ts";
-import type { Presence } from "../stream/presence.ts";
+import type { Clock } from "../../core/clock.ts";
+import { Unavailable } from "../../core/errors.ts";
+import type { Log } from "../../core/log.ts";
+import type { Doing } from "../../stream/consumer.ts";
+import type { Presence } from "../../stream/presence.ts";
 
 /** What a worker says of itself. Times are its own clock's. */
 export const WorkerReport = z.object({

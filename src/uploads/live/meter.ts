@@ -1,12 +1,12 @@
 import type { Redis } from "ioredis";
 import { z } from "zod";
-import type { Clock } from "../core/clock.ts";
-import { Unavailable } from "../core/errors.ts";
-import type { Log } from "../core/log.ts";
-import { backlogLength } from "../stream/backlog.ts";
-import { SLICE_MS, sliceOf, type Slices } from "../stream/slices.ts";
+import type { Clock } from "../../core/clock.ts";
+import { Unavailable } from "../../core/errors.ts";
+import type { Log } from "../../core/log.ts";
+import { backlogLength } from "../../stream/backlog.ts";
+import { SLICE_MS, sliceOf, type Slices } from "../../stream/slices.ts";
 import { addTime, type Histogram } from "./latency.ts";
-import type { Amount } from "./tally.ts";
+import type { Amount } from "../audit/tally.ts";
 
 const count = z.number().nonnegative().catch(0);
 

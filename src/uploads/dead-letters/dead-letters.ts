@@ -1,12 +1,12 @@
-import { Failure } from "../core/errors.ts";
-import { failpoint } from "../core/failpoints.ts";
-import { isId } from "../core/ids.ts";
-import type { Log } from "../core/log.ts";
-import type { RequestDb } from "../db/pool.ts";
-import type { Enqueue } from "./enqueue.ts";
-import { createInboxGlance } from "./inbox-glance.ts";
-import { unreadable, type Inbox, type Received } from "./inbox.ts";
-import { Manifest, REPLACED } from "./messages.ts";
+import { Failure } from "../../core/errors.ts";
+import { failpoint } from "../../core/failpoints.ts";
+import { isId } from "../../core/ids.ts";
+import type { Log } from "../../core/log.ts";
+import type { RequestDb } from "../../db/pool.ts";
+import type { Enqueue } from "../enqueue.ts";
+import { createInboxGlance } from "../inbox-glance.ts";
+import { unreadable, type Inbox, type Received } from "../inbox.ts";
+import { Manifest, REPLACED } from "../messages.ts";
 import * as queries from "./dead-letter-queries.ts";
 
 /** `retriable`: the inbox can still read what it kept of it, and has its bytes; not that they are the right ones. Null: the inbox does not say right now. */

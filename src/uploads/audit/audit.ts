@@ -1,11 +1,11 @@
-import type { Clock } from "../core/clock.ts";
-import { within } from "../core/within.ts";
-import type { Database } from "../db/pool.ts";
-import type { Inbox } from "./inbox.ts";
+import type { Clock } from "../../core/clock.ts";
+import { within } from "../../core/within.ts";
+import type { Database } from "../../db/pool.ts";
+import type { Inbox } from "../inbox.ts";
 import { createInFlight, type Waiting } from "./in-flight.ts";
 import * as queries from "./audit-queries.ts";
 import type { Outcome } from "./audit-queries.ts";
-import { REPLACED } from "./messages.ts";
+import { REPLACED } from "../messages.ts";
 import { createTallies, type Amount, type Tallied } from "./tally.ts";
 
 export interface Audit {

@@ -1,5 +1,5 @@
-import type { Db } from "../db/pool.ts";
-import type { Manifest } from "./messages.ts";
+import type { Db } from "../../db/pool.ts";
+import type { Manifest } from "../messages.ts";
 
 export interface DeadLetter {
   uploadId: string;

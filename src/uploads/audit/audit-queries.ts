@@ -1,5 +1,5 @@
-import type { Db } from "../db/pool.ts";
-import { UNKNOWN_ACCEPTOR } from "./messages.ts";
+import type { Db } from "../../db/pool.ts";
+import { UNKNOWN_ACCEPTOR } from "../messages.ts";
 
 export interface Outcome {
   acceptedBy: string;

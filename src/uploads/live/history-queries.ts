@@ -1,4 +1,4 @@
-import type { Db } from "../db/pool.ts";
+import type { Db } from "../../db/pool.ts";
 
 /** Uploads that became files, by when they were accepted. */
 export interface StoredBucket {
