@@ -28,7 +28,7 @@ if (!url || !executablePath || !process.env.PG_URI) {
 
 for (const [name, uploaderId] of UPLOADS) await handIn(name, uploaderId, join(ROOT, "files", name));
 const receiptId = await handIn("storm-sky.png", "mast-camera", join(ROOT, "files", "storm-sky.png"));
-await refuse(REFUSED, () => handIn(REFUSED, "station-9", join(ROOT, "files", "sensor-readings.csv"), "failed"));
+const deadId = await refuse(REFUSED, () => handIn(REFUSED, "station-9", join(ROOT, "files", "sensor-readings.csv"), "failed"));
 await mkdir(FOLDER, { recursive: true });
 const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--font-render-hinting=none"] });
 try {
@@ -38,6 +38,7 @@ try {
   await photograph("dashboard", "/dashboard", "light", { ...WIDE, height: 1_010 }, showsUploads);
   await photograph("dashboard-phone", "/dashboard", "dark", PHONE, showsUploads);
   await photograph("dead-letters", "/dead-letters", "light", { ...WIDE, height: 560 });
+  await photograph("discard", `/dead-letters/${deadId}/discard`, "light", { ...WIDE, height: 620 });
   await photograph("not-found", "/nothing-here", "dark", { ...WIDE, height: 620 });
 } finally {
   await browser.close();
@@ -70,12 +71,12 @@ async function handIn(name: string, uploaderId: string, path: string, end = "sto
   throw new Error(`${name} was not ${end}: is the worker running?`);
 }
 
-async function refuse(name: string, work: () => Promise<unknown>): Promise<void> {
+async function refuse<T>(name: string, work: () => Promise<T>): Promise<T> {
   const client = new pg.Client(process.env.PG_URI);
   await client.connect();
   try {
     await client.query(`alter table files add constraint no_place_for_it check (name <> '${name}') not valid`);
-    await work();
+    return await work();
   } finally {
     await client.query("alter table files drop constraint no_place_for_it");
     await client.end();

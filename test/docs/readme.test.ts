@@ -85,7 +85,14 @@ describe("README.md", () => {
   });
 
   test("shows pictures that load fast", () => {
-    for (const name of ["upload.png", "dashboard.png"]) expect(statSync(join(ROOT, "docs/screenshots", name)).size).toBeLessThan(150_000);
+    const names = readdirSync(join(ROOT, "docs/screenshots"));
+    const shown = new Set([...readFileSync(join(ROOT, "README.md"), "utf8").matchAll(/\]\(docs\/screenshots\/([^)]+)\)/g)].map(([, name]) => name));
+    expect([...shown].sort()).toEqual(names.sort()); // each page's, and the script makes no other
+    const made = readFileSync(join(ROOT, "scripts/screenshots.ts"), "utf8");
+    for (const name of names) {
+      expect([name, statSync(join(ROOT, "docs/screenshots", name)).size < 150_000]).toEqual([name, true]);
+      expect(made).toContain(`photograph("${name.replace(".png", "")}"`);
+    }
     expect(readFileSync(join(ROOT, "docs/flow.svg"), "utf8")).toMatch(/prefers-color-scheme: dark/);
   });
 

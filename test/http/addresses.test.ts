@@ -63,7 +63,8 @@ describe("a known address", () => {
     for (const [path, methods] of [...routes(), ASSET]) {
       if (!methods.includes("GET")) continue;
       const address = path.replace(":id", path.startsWith("/dead-letters/") ? await insertDeadLetter() : fileId);
-      const [get, head] = [await send("GET", address), await send("HEAD", address, "Connection: close\r\n")];
+      const json = path === "/api/live" ? "Accept: application/json\r\n" : ""; // as a stream it would not end
+      const [get, head] = [await send("GET", address, json), await send("HEAD", address, `Connection: close\r\n${json}`)];
       expect([path, head.status, head.headers["content-type"]]).toEqual([path, get.status, get.headers["content-type"]]);
       expect([path, get.status < 400]).toEqual([path, true]);
       if (path.startsWith("/api/files")) expect([path, head.headers["content-length"]]).toEqual([path, get.headers["content-length"]]);

@@ -1,4 +1,4 @@
-import { Router, type Request, type Response } from "express";
+import { Router, type Request, type RequestHandler, type Response } from "express";
 import { accountOf } from "../../accounts/authenticate.ts";
 import { Failure, Unavailable } from "../../core/errors.ts";
 import { allow } from "../../http/answer-errors.ts";
@@ -22,6 +22,7 @@ export interface TusSettings {
   limitBytes: number;
 }
 
+type Id = { id: string };
 const RETRY_AFTER_SECONDS = 5;
 const BODY_TYPE = "application/offset+octet-stream";
 
@@ -34,14 +35,12 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
     res.setHeader("Cache-Control", "no-store");
     const override = req.method === "POST" ? req.get("X-HTTP-Method-Override")?.toUpperCase() : undefined;
     if (override === "PATCH" || override === "DELETE") req.method = override; // HEAD would be answered without the body it announces
-    if (req.method === "OPTIONS" || req.get("Tus-Resumable") === TUS_VERSION) return next();
-    res.setHeader("Tus-Version", TUS_VERSION);
-    throw new Failure("UNSUPPORTED_TUS_VERSION");
+    next();
   });
 
   router.route(UPLOADS_PATH)
     .options((_req, res) => answerOptions(res))
-    .post(async (req, res) => {
+    .post(versioned, async (req, res) => {
       const concat = readConcat(req);
       const metadata = readHeader(req, "Upload-Metadata");
       readUploaderId(readMetadata(metadata).uploaderId); // refused now, not after gigabytes
@@ -55,7 +54,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
 
   router.route(`${UPLOADS_PATH}/:id`)
     .options((_req, res) => answerOptions(res))
-    .head(async (req, res) => {
+    .head(versioned, async (req: Request<Id>, res) => {
       const { partial, standing } = await standingOf(req, accountOf(res), req.params.id).catch(asLocked);
       describe(res, standing);
       if (standing.sizeBytes === null) res.setHeader("Upload-Defer-Length", "1");
@@ -64,7 +63,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
       if (partial.concat) res.setHeader("Upload-Concat", concatOf(partial.concat));
       res.status(200).end();
     })
-    .patch(async (req, res) => {
+    .patch(versioned, async (req: Request<Id>, res) => {
       const offset = readBytes(req, "Upload-Offset");
       if (offset === undefined) throw new Failure("MALFORMED_TUS_HEADER", "PATCH takes an Upload-Offset.");
       assertBodyType(req);
@@ -81,7 +80,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
         res.status(204).end();
       });
     })
-    .delete(async (req, res) => {
+    .delete(versioned, async (req: Request<Id>, res) => {
       await resumable.terminate(await resumable.find(accountOf(res), req.params.id));
       res.status(204).end();
     })
@@ -189,6 +188,13 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
 
   return router;
 }
+
+/** Not of OPTIONS, which asks for the version, nor where the method is refused anyway. @throws Failure UNSUPPORTED_TUS_VERSION */
+const versioned: RequestHandler<never> = (req, res, next) => {
+  if (req.get("Tus-Resumable") === TUS_VERSION) return next();
+  res.setHeader("Tus-Version", TUS_VERSION);
+  throw new Failure("UNSUPPORTED_TUS_VERSION");
+};
 
 /** Relative, so that it is right behind any proxy. */
 function answerCreated(res: Response, id: string, standing: Pick<Standing, "offset" | "expiresAt">): void {
