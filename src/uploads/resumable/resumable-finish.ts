@@ -86,10 +86,10 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
 
   /** Whoever claimed it after us, for the same bytes, does this in our place. */
   async function tidyUp(claimed: Partial, parts: Partial[], lentKey: string | null): Promise<void> {
+    // The parts first: were this process to die in between, nobody would come back for them once the upload is finished.
+    for (const part of parts) await partials.change(part, { state: "finished" });
     if (!(await partials.change(claimed, { state: "finished" }))) return;
-    for (const part of parts) {
-      if (await partials.change(part, { state: "finished" })) await partials.removePieces(part); // who asks for it again finds it complete
-    }
+    for (const part of parts) await partials.removePieces(part); // who asks for it again finds it complete
     // A first try, under other settings, may have made another blob of it a manifest's.
     const named = (await inbox.findManifest(claimed.upload_id))?.blob_key;
     await partials.removePieces(claimed, new Set([named, lentKey].filter((key) => typeof key === "string")));
