@@ -315,7 +315,7 @@ export const GUARDS = [
   {
     guard: "Ending an upload and finishing it exclude each other", file: "src/uploads/resumable/partial-uploads.ts",
     from: "partial.upload_id, isExactly(partial), encodeChecked(Partial, next));", to: "partial.upload_id, () => true, encodeChecked(Partial, next));",
-    test: ["test/uploads/tus-bucket-races.test.ts", "cross at two processes"],
+    test: ["test/uploads/tus-crashes.test.ts", "begins to finish is not terminated"],
   },
   {
     guard: "What a manifest names stays when pieces are tidied up", file: "src/uploads/resumable/resumable-finish.ts",

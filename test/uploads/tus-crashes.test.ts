@@ -87,6 +87,22 @@ test.each([
   expect(await keysOf(location)).toEqual([]);
 });
 
+test("an upload that another process begins to finish is not terminated any more, however late that is seen", async () => {
+  const bytes = tus.bytes(5_000);
+  const location = await begun(bytes.length);
+  await tus.patch(location, 0, bytes.subarray(0, 4_000));
+  const { partials } = world.context;
+  const { change } = partials;
+  partials.change = async (partial, changes) => {
+    await change(partial, { state: "closing", claim: "another process" }); // after it was read here
+    return change(partial, changes);
+  };
+  const refused = await tus.remove(location);
+  partials.change = change;
+  expect([refused.status, (await refused.json()).code]).toEqual([409, "UPLOAD_COMPLETE"]);
+  expect(await keysOf(location)).toHaveLength(2);
+});
+
 test("a final upload of one part is a file, too", async () => {
   const bytes = tus.bytes(50_000);
   const part = await begun(bytes.length, { "Upload-Concat": "partial" });
