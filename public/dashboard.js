@@ -86,10 +86,11 @@ function showFigures(figures) {
   speak(figures);
 }
 
-function showState({ degraded, dead_letters, damaged, unattended }) {
+function showState({ degraded, dead_letters, damaged, unattended, space_warning, all_paused_by }) {
   const unnamed = new Set(degraded);
   const deadLetters = dead_letters ?? 0;
-  let level = damaged > 0 ? "bad" : degraded.length > 0 || deadLetters > 0 || unsure || unattended ? "warn" : "good";
+  const held = all_paused_by.length > 0;
+  let level = damaged > 0 || space_warning !== null ? "bad" : degraded.length > 0 || deadLetters > 0 || unsure || unattended || held ? "warn" : "good";
   for (const line of state.querySelectorAll("[data-dependency]")) {
     const reachable = !unnamed.delete(line.dataset.dependency);
     line.hidden = reachable;
@@ -101,6 +102,10 @@ function showState({ degraded, dead_letters, damaged, unattended }) {
   state.querySelector("[data-short]").hidden = !short;
   state.querySelector("[data-unsure]").hidden = !unsure;
   state.querySelector("[data-unattended]").hidden = !unattended;
+  put(state.querySelector('[data-field="space"]'), space_warning ?? "");
+  state.querySelector("[data-space]").hidden = space_warning === null;
+  put(state.querySelector('[data-field="all-paused"]'), all_paused_by.join(", "));
+  state.querySelector("[data-all-paused]").hidden = !held;
   put(state.querySelector('[data-field="damaged"]'), formatCount(damaged ?? 0));
   state.querySelector("[data-unnamed]").hidden = unnamed.size === 0;
   state.querySelector("[data-dead-letters]").hidden = deadLetters === 0;

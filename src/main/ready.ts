@@ -1,12 +1,10 @@
 import { Router, type RequestHandler } from "express";
 import type { LoopDelay } from "../core/loop-delay.ts";
-import { within } from "../core/within.ts";
+import { probe, type Probed } from "../core/probe.ts";
 import { command } from "../stream/redis.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
 import type { TimeSeriesKind } from "../db/time-series.ts";
 import type { Context } from "./context.ts";
-
-const PROBE_TIMEOUT_MS = 2_000;
 
 /** What it costs to be without each of them. The door is shut only without the inbox. */
 const WITHOUT = {
@@ -15,15 +13,6 @@ const WITHOUT = {
   postgres: "uploads are accepted and wait in the inbox; lists, downloads of stored files and counts do not work",
   storage: "uploads are accepted and wait in the inbox; stored files cannot be downloaded",
 } as const;
-
-interface Probe {
-  ok: boolean;
-  latency_ms: number;
-  error?: string;
-  /** It answers, but is not as it should be. */
-  warning?: string;
-  without: string;
-}
 
 export interface HealthSettings {
   context: Context;
@@ -52,22 +41,15 @@ export function createHealthRouter({ context, ledger, stopping, spaceWarning, lo
         probe("storage", () => context.storage.ping()),
       ]);
       const ready = inbox.ok && !stopping();
-      sendJson(res, ready ? 200 : 503, { ready, stopping: stopping(), ledger: ledger(), dependencies: { inbox, redis, postgres, storage } });
+      sendJson(res, ready ? 200 : 503, { ready, stopping: stopping(), ledger: ledger(), dependencies: {
+        inbox: told("inbox", inbox), redis: told("redis", redis), postgres: told("postgres", postgres), storage: told("storage", storage),
+      } });
     }) as RequestHandler)
     .all(allow("GET", "HEAD"));
 
   return router;
 }
 
-/** @param inspect  asked at the same time; what it finds wrong is a warning */
-async function probe(name: keyof typeof WITHOUT, ask: () => Promise<unknown>, inspect = async (): Promise<string | undefined> => undefined): Promise<Probe> {
-  const startedAt = performance.now();
-  let error: string | undefined, warning: string | undefined;
-  try {
-    [, warning] = await within(PROBE_TIMEOUT_MS, name, Promise.all([ask(), inspect()]));
-  } catch (cause) {
-    error = cause instanceof Error ? cause.message : String(cause);
-  }
-  const latency_ms = Math.round((performance.now() - startedAt) * 10) / 10;
-  return { ok: error === undefined, latency_ms, ...(error !== undefined && { error }), ...(warning !== undefined && { warning }), without: WITHOUT[name] };
+function told(name: keyof typeof WITHOUT, probed: Probed) {
+  return { ...probed, without: WITHOUT[name] };
 }

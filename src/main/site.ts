@@ -29,6 +29,7 @@ import { createLiveFigures } from "../uploads/live/live-figures.ts";
 import { createLiveHistory } from "../uploads/live/live-history.ts";
 import { createLiveRouter } from "../uploads/live/live-routes.ts";
 import { createLive, type Live } from "../uploads/live/live.ts";
+import { createStoreWatch } from "../uploads/live/store-watch.ts";
 import { createPagesRouter } from "../uploads/pages.ts";
 import { createFinish } from "../uploads/resumable/resumable-finish.ts";
 import { createResumable } from "../uploads/resumable/resumable.ts";
@@ -80,8 +81,6 @@ export async function openSite(context: Context): Promise<Site> {
   meter.follow(tally.now);
   const liveHistory = createLiveHistory({ slices: context.slices, clock });
   const liveStream: EventStream = createEventStream({ mostStreams: config.MAX_LIVE_STREAMS, onFirst: () => live.start(), onLast: () => live.stop() });
-  const figures = createLiveFigures({ db, redis, stream, counts, audit, history: liveHistory, workers, storage, clock });
-  const live: Live = createLive({ stream: liveStream, figures, files, ownerId: PUBLIC_ACCOUNT, log });
   const history = createHistory({ db: requestDb, live: liveHistory, clock });
   const statusOf = createStatus({ db: requestDb, inbox, files, redis, stream });
   const backlog = createBacklog({
@@ -92,6 +91,9 @@ export async function openSite(context: Context): Promise<Site> {
     store: inbox.store, smallObjectBytes: config.SMALL_OBJECT_BYTES, backlog, mostUploads: config.MAX_CONCURRENT_UPLOADS,
     memoryBytes: config.UPLOAD_MEMORY_BYTES, minFreeBytes: config.MIN_FREE_BYTES, log,
   });
+  const stores = createStoreWatch({ inbox: inbox.store, storage, spaceWarning: admission.spaceWarning });
+  const figures = createLiveFigures({ db, redis, stream, counts, audit, history: liveHistory, workers, inbox: inbox.store, storage, stores, clock });
+  const live: Live = createLive({ stream: liveStream, figures, files, ownerId: PUBLIC_ACCOUNT, log });
   const downloads = createDownloads({ mostDownloads: config.MAX_CONCURRENT_DOWNLOADS, log });
   const rates = createRateLimits({
     quotas: { address: config.ADDRESS_UPLOADS_PER_MINUTE, account: config.ACCOUNT_UPLOADS_PER_MINUTE },

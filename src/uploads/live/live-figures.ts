@@ -10,6 +10,7 @@ import { describeAudit, type AuditReader } from "../audit/audit.ts";
 import { describeCounts, type CountsReader } from "../counts.ts";
 import * as queries from "./history-queries.ts";
 import { describePoints, type LiveHistory } from "./live-history.ts";
+import type { StoreWatch } from "./store-watch.ts";
 import { WorkerReport } from "./worker-report.ts";
 
 export interface LiveFiguresSettings {
@@ -20,7 +21,9 @@ export interface LiveFiguresSettings {
   audit: AuditReader;
   history: LiveHistory;
   workers: Pick<Presence, "read">;
+  inbox: ObjectStore;
   storage: ObjectStore;
+  stores: Pick<StoreWatch, "look">;
   clock: Clock;
 }
 
@@ -39,17 +42,18 @@ export type Figures = Awaited<ReturnType<LiveFigures["read"]>>;
  * All that the dashboard shows of the system as a whole, in the words of the API. Nothing is counted on demand, and each
  * figure is null where what knows it does not answer: Redis (queue, rates, workers), the database (ledger, failures).
  */
-export function createLiveFigures({ db, redis, stream, counts, audit, history, workers, storage, clock }: LiveFiguresSettings) {
+export function createLiveFigures({ db, redis, stream, counts, audit, history, workers, inbox, storage, stores, clock }: LiveFiguresSettings) {
   let audited: ReturnType<typeof describeAudit> | null = null;
   let auditing: Promise<void> | undefined;
 
   async function read() {
-    const [counted, oldestMs, latest, alive, retrying] = await Promise.all([
+    const [counted, oldestMs, latest, alive, retrying, { away, spaceWarning }] = await Promise.all([
       counts.counts(),
       orNull(oldestAgeMs(redis, stream).then((ms) => ms ?? null)),
       orNull(history.refresh().then(() => history)),
       orNull(readWorkers()),
       orNull(within(DATABASE_BUDGET_MS, "postgres", queries.countRetrying(db, MOST_RETRYING))),
+      stores.look(),
       orNull(within(AUDIT_BUDGET_MS, "inbox", readAudit())), // later than that: the last one known, which says of when it is
     ]);
     if (!latest) history.forget();
@@ -59,6 +63,8 @@ export function createLiveFigures({ db, redis, stream, counts, audit, history, w
     const described = describeCounts(counted);
     return {
       ...described,
+      degraded: [...described.degraded, ...away],
+      space_warning: spaceWarning,
       queue: { entries: counted.redis, oldest_seconds: oldestSeconds },
       accepted_per_second: rates.accepted,
       settled_per_second: rates.settled,
@@ -67,7 +73,9 @@ export function createLiveFigures({ db, redis, stream, counts, audit, history, w
       failures: { recent: recent.failed, retrying, dead_letters: counted.deadLetters },
       workers: alive,
       unattended: alive?.length === 0 && oldestSeconds !== null && oldestSeconds > UNATTENDED_SECONDS,
-      storage: { kind: storage.kind, used_bytes: counted.storedBytes, free_bytes: freeBytes() },
+      all_paused_by: pausedBy(alive ?? []),
+      storage: { kind: storage.kind, used_bytes: counted.storedBytes, free_bytes: freeBytes(storage) },
+      inbox: { kind: inbox.kind, free_bytes: freeBytes(inbox) },
       audit: audited,
       lately: describePoints(history.last(LATELY_MS)),
     };
@@ -85,17 +93,23 @@ export function createLiveFigures({ db, redis, stream, counts, audit, history, w
     });
   }
 
-  /** Of the disk that stored files are on; a bucket has no end that anybody knows. */
-  function freeBytes(): number | null {
-    try {
-      return knowsItsDisk(storage) ? storage.room().freeBytes : null;
-    } catch (error) {
-      if (error instanceof Unavailable) return null;
-      throw error;
-    }
-  }
-
   return { read };
+}
+
+/** What the workers wait for, where all of them do; with one at work uploads go on. */
+function pausedBy(workers: readonly WorkerReport[]): string[] {
+  if (workers.some(({ state }) => state !== "paused")) return [];
+  return [...new Set(workers.map(({ because }) => because ?? "error"))].sort();
+}
+
+/** Of the disk that a store is on; a bucket has no end that anybody knows. */
+function freeBytes(store: ObjectStore): number | null {
+  try {
+    return knowsItsDisk(store) ? store.room().freeBytes : null;
+  } catch (error) {
+    if (error instanceof Unavailable) return null;
+    throw error;
+  }
 }
 
 async function orNull<T>(reading: Promise<T>): Promise<T | null> {
