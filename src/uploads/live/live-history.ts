@@ -1,7 +1,7 @@
 import type { Clock } from "../../core/clock.ts";
 import { SLICE_MS, sliceOf, type Slices } from "../../stream/slices.ts";
 import { mergeInto, percentiles, type Histogram } from "./latency.ts";
-import { readWord } from "./meter.ts";
+import { readWord, TELL_EVERY_MS } from "./meter.ts";
 
 /** The system's figures of a slice of time. Null: nobody counted then, or there was nothing to measure. */
 export interface Point {
@@ -19,7 +19,8 @@ export interface Point {
 const LOOK_BACK_MS = 900_000;
 const LOOK_AGAIN_MS = 60_000; // processes that could not tell in time tell later; most do within this
 const FORGET_MS = 30_000; // not looked for so long: all of it is read again
-const RATE_SLICES = 3; // the one that runs, and two whole ones
+const RATE_MS = 2 * SLICE_MS;
+const ALL_TOLD_MS = 2 * TELL_EVERY_MS; // after its end every process that can tell has told all of a slice
 const LATENCY_MS = 300_000;
 
 export type LiveHistory = ReturnType<typeof createLiveHistory>;
@@ -55,12 +56,13 @@ export function createLiveHistory({ slices, clock }: { slices: Pick<Slices, "rea
     return found;
   }
 
-  /** A second, over the last ten to fifteen. */
+  /** A second, over the newest two slices of which all is told: a part of a slice would be divided by more than it covers. */
   function rates() {
-    const some = last(RATE_SLICES * SLICE_MS);
+    const until = sliceOf(readAt - ALL_TOLD_MS);
+    const some = last(2 * RATE_MS).filter(({ at }) => at < until && at >= until - RATE_MS);
     const from = some.findIndex(({ accepted }) => accepted !== null);
     if (from < 0) return { accepted: null, acceptedBytes: null, settled: null };
-    const seconds = Math.max(1, (readAt - some[from]!.at) / 1000);
+    const seconds = (until - some[from]!.at) / 1000;
     const rate = (pick: (point: Point) => number | null) => Math.round((sum(some.slice(from), pick) / seconds) * 10) / 10;
     return { accepted: rate((point) => point.accepted), acceptedBytes: Math.round(rate((point) => point.acceptedBytes)), settled: rate((point) => point.settled) };
   }

@@ -21,7 +21,7 @@ export const SliceWord = z.object({
 });
 type SliceWord = z.infer<typeof SliceWord>;
 
-const TELL_EVERY_MS = 1_000;
+export const TELL_EVERY_MS = 1_000;
 const KEEP_MS = 900_000; // what Redis did not take for so long nobody looks for any more
 
 export type Meter = ReturnType<typeof createMeter>;
@@ -37,6 +37,7 @@ export function createMeter({ slices, redis, stream, name, clock, log }: {
   let current = { at: Number.NEGATIVE_INFINITY, word: nothing() };
   let acceptedNow: () => Amount = () => ({ files: 0, bytes: 0 });
   let accepted: Amount = { files: 0, bytes: 0 };
+  let notedAt = clock.now().getTime();
   let told: ReadonlyMap<number, string> = new Map(); // the last time that there was something to tell
   let telling: Promise<void> | undefined;
   let failing = false;
@@ -69,10 +70,10 @@ export function createMeter({ slices, redis, stream, name, clock, log }: {
 
   async function tellNow(): Promise<void> {
     const now = clock.now().getTime();
-    noteAccepted(wordOf(now));
+    noteAccepted(wordOf(now), now);
     const { at, word } = current;
     try {
-      if (word.q === null) word.q = await backlogLength(redis, stream);
+      word.q = Math.max(word.q ?? 0, await backlogLength(redis, stream));
       const due = new Map([...untold].map(([begunAt, said]) => [begunAt, JSON.stringify(said)] as const).filter(([begunAt, said]) => told.get(begunAt) !== said));
       await slices.put(name, due);
       told = due.size > 0 ? due : told;
@@ -85,17 +86,21 @@ export function createMeter({ slices, redis, stream, name, clock, log }: {
     }
   }
 
-  function noteAccepted(word: SliceWord): void {
+  /** @param share  so much of what came since it was last noted */
+  function noteAccepted(word: SliceWord, now: number, share = 1): void {
     const { files, bytes } = acceptedNow();
-    word.a += files - accepted.files;
-    word.ab += bytes - accepted.bytes;
-    accepted = { files, bytes };
+    const came = { files: Math.round((files - accepted.files) * share), bytes: Math.round((bytes - accepted.bytes) * share) };
+    word.a += came.files;
+    word.ab += came.bytes;
+    accepted = { files: accepted.files + came.files, bytes: accepted.bytes + came.bytes };
+    notedAt = now;
   }
 
   function wordOf(now: number): SliceWord {
     const at = sliceOf(now);
     if (at === current.at) return current.word;
-    if (current.at + SLICE_MS === at) noteAccepted(current.word); // at most a second's, and most of it was before
+    // What came since the last telling belongs to both: without its share of it a slice would be up to a second too long or short.
+    if (current.at + SLICE_MS === at) noteAccepted(current.word, at, now > notedAt ? Math.max(0, at - notedAt) / (now - notedAt) : 1);
     current = { at, word: untold.get(at) ?? nothing() };
     untold.set(at, current.word);
     return current.word;
