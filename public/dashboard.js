@@ -73,7 +73,8 @@ function showFigures(figures) {
   show("p99", ms(figures.latency_ms.p99));
   show("timescale", formatCount(figures.timescale));
   show("stored", formatBytes(figures.storage.used_bytes));
-  show("free", formatBytes(figures.storage.free_bytes));
+  const disks = [figures.storage, figures.inbox].filter(({ kind }) => kind === "disk").map(({ free_bytes }) => free_bytes);
+  show("free", formatBytes(disks.length === 0 || disks.includes(null) ? null : Math.min(...disks))); // the one that is full first counts
   show("dead-letters", formatCount(figures.failures.dead_letters));
   show("retrying", formatCount(figures.failures.retrying));
   show("failures", formatCount(figures.failures.recent));

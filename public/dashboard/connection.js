@@ -7,11 +7,17 @@ const POLL_AFTER_MS = 1500; // a stream that breaks off is back in a moment, as 
 const REOPEN_MS = 3000; // doubled each time
 const SLOWEST_REOPEN_MS = 30_000;
 
-class Refused extends Error {}
+/** The server answered, and not with what was asked for. `said`: its own sentence for people, where it has one. */
+export class Refused extends Error {
+  said;
+}
 
 export async function read(url, withinMs = ANSWER_WITHIN_MS) {
   const response = await fetch(url, { headers: { accept: "application/json" }, cache: "no-store", signal: AbortSignal.timeout(withinMs) });
-  if (!response.ok) throw new Refused(`the server answers ${response.status}`);
+  if (!response.ok) {
+    const answer = await response.json().catch(() => undefined);
+    throw Object.assign(new Refused(`the server answers ${response.status}`), { said: answer?.error });
+  }
   return response.json();
 }
 

@@ -6,6 +6,8 @@ const find = (selector) => document.querySelector(selector);
 const rows = find("#recent-rows");
 const form = find("#filter");
 
+const OF_DATABASE = "This list comes from PostgreSQL, which does not answer right now.";
+
 let filtered = !find("#all").hidden; // the page came with what was searched for
 let latest; // the newest uploads of all, while something else is shown
 let asked = 0;
@@ -38,17 +40,18 @@ async function search() {
   history.replaceState(null, "", filtered ? `/dashboard?${query}` : "/dashboard");
   find("#all").hidden = !filtered;
   if (!filtered && latest !== undefined) return show(latest, false);
-  const page = await read(`/api/files?limit=25&${query}`).catch(() => ({ files: null, next_cursor: null }));
+  const page = await read(`/api/files?limit=25&${query}`).catch((error) => ({ files: null, next_cursor: null, why: `This list cannot be read. ${error.said ?? "The server does not answer."}` }));
   if (mine !== asked) return; // somebody typed on
-  show(page.files, filtered, page.next_cursor && `/dashboard?${new URLSearchParams([...query, ["cursor", page.next_cursor]])}#recent`);
+  show(page.files, filtered, page.next_cursor && `/dashboard?${new URLSearchParams([...query, ["cursor", page.next_cursor]])}#recent`, page.why);
 }
 
 /**
  * Without files (the list cannot be read) the rows shown before stay, and no row is not called "nothing stored".
  * Rows already on the page stay the same elements, so that a focused link keeps the focus.
  */
-function show(files, isFound, olderUrl = null) {
+function show(files, isFound, olderUrl = null, why = OF_DATABASE) {
   const known = files !== null && files !== undefined;
+  if (!known) find("#recent-unknown").textContent = why;
   find("#recent-unknown").hidden = known;
   find("#recent-empty").hidden = !known || isFound || files.length > 0;
   find("#recent-none").hidden = !known || !isFound || files.length > 0;
@@ -57,7 +60,7 @@ function show(files, isFound, olderUrl = null) {
   find("#paging").hidden = !olderUrl;
   if (olderUrl) find("#older").href = olderUrl;
   if (!known) return;
-  if (isFound) find("#found").textContent = `${formatCount(files.length)}${olderUrl ? " or more" : ""} found as of ${formatTime(new Date())}; what comes later shows up with the next search.`;
+  if (isFound) find("#found").textContent = `${howMany(files.length, olderUrl !== null)} found as of ${formatTime(new Date())}; what comes later shows up with the next search.`;
   const before = new Map([...rows.children].map((row) => [row.dataset.id, row]));
   const wanted = files.map((file) => {
     const row = before.get(file.id) ?? newRow(file);
@@ -70,6 +73,11 @@ function show(files, isFound, olderUrl = null) {
     if (rows.children[index] !== row) rows.insertBefore(row, rows.children[index] ?? null);
   });
   find("#recent-table").hidden = files.length === 0;
+}
+
+function howMany(count, isMore) {
+  if (!isMore) return formatCount(count);
+  return count === 0 ? "So far none" : `${formatCount(count)} or more`;
 }
 
 function newRow(file) {

@@ -6,7 +6,7 @@ import { allow } from "../http/answer-errors.ts";
 import { pageHeaders } from "../http/page-headers.ts";
 import { sameOrigin } from "../http/same-origin.ts";
 import { parseQuery } from "../http/validate.ts";
-import { Unavailable } from "../core/errors.ts";
+import { Unavailable, type Dependency } from "../core/errors.ts";
 import type { Live } from "./live/live.ts";
 import type { Door } from "./routes.ts";
 import type { StatusReader } from "./status.ts";
@@ -62,23 +62,23 @@ export function createPagesRouter({ door, statusOf, live, files, limitBytes, all
     .get(pageHeaders, async (req, res) => {
       const { q: text = "", status, cursor } = parseQuery(DashboardQuery, req.query);
       const filtered = text !== "" || status !== "any" || cursor !== undefined;
-      const [figures, page] = await Promise.all([live.latest(), list(accountOf(res), { limit: filtered ? FOUND_FILES : RECENT_FILES, text, status, cursor })]);
+      const [figures, { page, missing }] = await Promise.all([live.latest(), list(accountOf(res), { limit: filtered ? FOUND_FILES : RECENT_FILES, text, status, cursor })]);
       const older = page?.nextCursor && new URLSearchParams({ ...(text && { q: text }), status, cursor: page.nextCursor });
       res.setHeader("Cache-Control", "no-store");
       res.render("dashboard", {
         page: "dashboard", title: "Dashboard", figures: { ...figures, timestamp: figures.timestamp.toISOString() }, audit: figures.audit,
-        recent: page && page.files.map((file) => ({ ...file, url: file.status === "stored" ? `/api/files/${file.id}` : `/upload/${file.id}` })),
+        missing, recent: page && page.files.map((file) => ({ ...file, url: file.status === "stored" ? `/api/files/${file.id}` : `/upload/${file.id}` })),
         filter: { text, status, active: filtered, olderUrl: older ? `/dashboard?${older}#recent` : null },
       });
     })
     .all(allow("GET", "HEAD"));
 
-  /** With the database down the page still shows what it can. */
-  async function list(ownerId: string, wanted: Wanted) {
+  /** With the database down the page still shows what it can, and says what is missing. */
+  async function list(ownerId: string, wanted: Wanted): Promise<{ page: Awaited<ReturnType<Files["list"]>> | null; missing: Dependency | null }> {
     try {
-      return await files.list(ownerId, wanted);
+      return { page: await files.list(ownerId, wanted), missing: null };
     } catch (error) {
-      if (error instanceof Unavailable) return null;
+      if (error instanceof Unavailable) return { page: null, missing: error.dependency };
       throw error;
     }
   }

@@ -1,8 +1,10 @@
-import puppeteer, { type Browser } from "puppeteer";
+import puppeteer, { type Browser, type Page } from "puppeteer";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
+import type { KnowsItsDisk } from "../../src/objects/object-store.ts";
 import { openWorkload } from "../../src/main/workload.ts";
 import { eventually } from "../support/eventually.ts";
+import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
 import { openS3FaultProxy } from "../support/s3-fault-proxy.ts";
 import { servers } from "../support/servers.ts";
@@ -13,6 +15,7 @@ beforeAll(async () => void (browser = await puppeteer.launch({ executablePath: s
 afterAll(() => browser.close());
 
 const figuresAt = async (url: string) => (await fetch(`${url}/api/live`, { headers: { Accept: "application/json" } })).json();
+type Roomy = Pick<KnowsItsDisk, "room">;
 const WELL = { level: "good", lines: ["All is well."] };
 
 /** The line of state on one page that stays open, and on one that came whole from the server; they must agree. */
@@ -157,6 +160,59 @@ test("with the inbox's disk nearly full it says that uploads are refused, as the
     await eventually(states.shown, { level: "bad", lines: [`Inbox: ${space_warning}.`] });
   } finally {
     await states.close();
+    await world.close();
+  }
+});
+
+test("a list of what waits, without Redis, says that Redis does not answer, with JavaScript and without", async () => {
+  const redis = await throughFaultProxy(servers.redisUrl());
+  const world = await openWorld({ REDIS_URL: redis.url, REDIS_TIMEOUT_MS: "500" });
+  const [page, plain] = await Promise.all([browser.newPage(), browser.newPage()]);
+  const unknown = (page: Page) => page.$eval("#recent-unknown", (line) => (line.checkVisibility() ? line.textContent!.trim() : null));
+  try {
+    await page.goto(`${world.url}/dashboard`, { waitUntil: "load" });
+    redis.set({ down: true });
+    await eventually(async () => (await figuresAt(world.url)).degraded, ["redis"]);
+    await page.select("#status", "waiting");
+    await eventually(() => unknown(page), "This list cannot be read. Redis is not reachable right now. Try again in a moment.");
+    await plain.setJavaScriptEnabled(false);
+    await plain.goto(`${world.url}/dashboard?status=waiting`);
+    expect(await unknown(plain)).toBe("This list comes from Redis, which does not answer right now.");
+  } finally {
+    await Promise.all([page.close(), plain.close()]);
+    redis.set({});
+    await eventually(() => world.context.redis.status, "ready");
+    await world.close();
+    await redis.close();
+  }
+}, 60_000);
+
+test("a search that found nothing yet, with older files behind it, says so; 'stored' says what it counts, and the disk with less room is told", async () => {
+  const world = await openWorld();
+  const page = await browser.newPage();
+  try {
+    const twins = ["one.txt", "other.txt"];
+    for (const name of twins) await world.put(name, "the same");
+    await world.settleAll();
+    const { inbox, storage } = world.context;
+    const room = { ofInbox: (inbox.store as unknown as Roomy).room, ofStorage: (storage as unknown as Roomy).room };
+    (inbox.store as unknown as Roomy).room = () => ({ ...room.ofInbox(), freeBytes: 3 * 2 ** 40 });
+    (storage as unknown as Roomy).room = () => ({ ...room.ofStorage(), freeBytes: 5 * 2 ** 40 });
+    await page.setRequestInterception(true);
+    page.on("request", (request) => {
+      if (!request.url().includes("/api/files?")) return void request.continue();
+      void request.respond({ contentType: "application/json", body: JSON.stringify({ files: [], next_cursor: "older" }) });
+    });
+    await page.goto(`${world.url}/dashboard`, { waitUntil: "load" });
+    const free = () => page.$eval('[data-figure="free"]', (figure) => figure.textContent);
+    await eventually(async () => [await free(), (await (await fetch(`${world.url}/dashboard`)).text()).includes('data-figure="free">3 TiB<')], ["3 TiB", true]);
+    expect(await page.$eval('[data-figure="stored"] + .soft', (caption) => caption.textContent)).toContain("in files; same bytes are kept once");
+    expect((await figuresAt(world.url)).storage.used_bytes).toBe(16);
+    await page.type("#q", "needle");
+    await page.click("#filter button");
+    await eventually(() => page.$eval("#found", (line) => line.textContent), expect.stringMatching(/^So far none found as of /));
+  } finally {
+    await page.close();
     await world.close();
   }
 });
