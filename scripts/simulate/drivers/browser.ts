@@ -27,7 +27,7 @@ const MOST_WATCHED_MS = 10_000;
 /** When many fail at once, each picture waits for the others. */
 const SCREENSHOT_MS = 10_000;
 /** Two frames take 33 ms, where nothing else is drawn. */
-const PAINTED_MS = 1_000;
+const PAINTED_MS = 5_000;
 /** Receipts that are opened at once to be photographed. */
 const PHOTOGRAPHERS = 4;
 const MOST_LAUNCHES = 2;
@@ -168,8 +168,8 @@ async function photograph(page: Page | undefined): Promise<Uint8Array | undefine
   const patience = new Promise<undefined>((resolve) => setTimeout(resolve, SCREENSHOT_MS, undefined).unref());
   const painted = new Promise<undefined>((resolve) => setTimeout(resolve, PAINTED_MS, undefined).unref());
   const shoot = async () => {
-    // What the page says has been read from its document; a busy Chromium paints it later. Without JavaScript no frame is told.
-    await Promise.race([page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))"), painted]);
+    // What the page says has been read from its document; a busy Chromium paints it later.
+    if (page.isJavaScriptEnabled()) await Promise.race([page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))"), painted]);
     return page.screenshot({ type: "jpeg", quality: 50, clip: { x: 0, y: 0, ...WINDOW, scale: 0.6 } });
   };
   return Promise.race([shoot().catch(() => undefined), patience]);
