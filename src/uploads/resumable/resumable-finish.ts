@@ -54,8 +54,11 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
   async function finishNow(partial: Partial, sha256: string | undefined, admit: Admit): Promise<boolean> {
     const { claimed, isFirst } = await claim(partial);
     if (!claimed) return false;
+    let pieces: Piece[] = [];
     try {
-      const { pieces, parts } = await piecesOf(claimed);
+      const found = await piecesOf(claimed);
+      const { parts } = found;
+      pieces = found.pieces;
       const received = await gather(claimed, pieces, { sha256, admit });
       await acceptReceived(claimed, received);
       await tidyUp(claimed, parts, received.lent ? received.blobKey : null);
@@ -65,7 +68,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
         ? new Failure("FILE_DAMAGED", "The bytes were damaged in the inbox before the last of them came. Send the file again.", { cause: error })
         : error;
       if (!(failure instanceof Failure) || NOT_FOR_GOOD.has(failure.code)) throw failure;
-      if (await isPromised(claimed)) return false;
+      if (await isPromised(claimed, isFirst, error, pieces)) return false;
       // Another process may be just behind us with the same upload: what it needs goes when a sweeper finds no manifest for it.
       if ((await partials.change(claimed, { state: "ended" })) && isFirst) await partials.removePieces(claimed);
       throw failure;
@@ -95,11 +98,16 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
     await partials.removePieces(claimed, new Set([named, lentKey].filter((key) => typeof key === "string")));
   }
 
-  /** By another process, or by one that died before it could say so: then the pieces went when they were settled. */
-  async function isPromised(claimed: Partial): Promise<boolean> {
+  /**
+   * By another process, or by one that died before it could say so. Then its pieces may be gone: settled. Where other bytes are
+   * promised under the id, which may be that of an Idempotency-Key, these are not.
+   */
+  async function isPromised(claimed: Partial, isFirst: boolean, error: unknown, pieces: Piece[]): Promise<boolean> {
     const now = await partials.find(claimed.upload_id);
     if (now?.nonce === claimed.nonce && now.state === "finished") return true;
-    if (!(await accept.isPromised(claimed.owner_id, claimed.upload_id))) return false;
+    if (isFirst || (error instanceof Failure && error.code === "IDEMPOTENCY_KEY_REUSED")) return false;
+    const promised = await accept.promisedHash(claimed.owner_id, claimed.upload_id);
+    if (promised === undefined || (!(error instanceof Damaged) && promised !== (await hashOf(pieces)))) return false;
     await tidyUp(claimed, [], null);
     return true;
   }

@@ -89,8 +89,7 @@ export function createResumable(settings: ResumableSettings) {
     const id = newUploadId(ownerId, idempotencyKey);
     const fresh = describe(id, ownerId, sizeBytes, metadata, isPart ? { kind: "partial" } : null);
     const { partial, existed } = await partials.create(fresh).catch(asFailure);
-    const isSame = partial.announced_bytes === sizeBytes && partial.metadata === metadata && partial.concat?.kind === fresh.concat?.kind;
-    if (existed && !isSame) throw new Failure("IDEMPOTENCY_KEY_REUSED");
+    if (existed) assertSame(partial, fresh);
     return partial;
   }
 
@@ -108,9 +107,21 @@ export function createResumable(settings: ResumableSettings) {
     if (sizeBytes === 0) throw new Failure("EMPTY_FILE");
   }
 
-  /** Remembers an upload that came whole with its creation. */
+  /** The same key may have begun another upload. @throws Failure IDEMPOTENCY_KEY_REUSED, FILE_DAMAGED; Unavailable */
+  async function assertUnused({ ownerId, sizeBytes, metadata }: NewUpload, id: string): Promise<void> {
+    const known = await partials.find(id).catch(asFailure);
+    if (known && known.state !== "ended") assertSame(known, describe(id, ownerId, sizeBytes, metadata, null));
+  }
+
+  function assertSame(known: Partial, fresh: Pick<Partial, "announced_bytes" | "metadata" | "concat">): void {
+    const isSame = known.announced_bytes === fresh.announced_bytes && known.metadata === fresh.metadata && known.concat?.kind === fresh.concat?.kind;
+    if (!isSame) throw new Failure("IDEMPOTENCY_KEY_REUSED");
+  }
+
+  /** Remembers an upload that came whole with its creation. What was begun under the same key before is finished by that. */
   async function remember({ ownerId, sizeBytes, metadata }: NewUpload, id: string): Promise<void> {
-    await partials.create({ ...describe(id, ownerId, sizeBytes, metadata, null), state: "finished" });
+    const { partial } = await partials.create({ ...describe(id, ownerId, sizeBytes, metadata, null), state: "finished" });
+    if (partial.state === "open" && (await partials.change(partial, { state: "finished" }))) await partials.removePieces(partial);
   }
 
   /** @throws Failure UPLOAD_NOT_FOUND, FILE_DAMAGED; Unavailable */
@@ -280,7 +291,7 @@ export function createResumable(settings: ResumableSettings) {
     for (const { intake } of senders.values()) intake?.stop();
   }
 
-  return { create, newUploadId, assertSize, remember, find, standing, append, terminate, concatenate, stop };
+  return { create, newUploadId, assertSize, assertUnused, remember, find, standing, append, terminate, concatenate, stop };
 }
 
 /** What the inbox has of it cannot be read: nobody can go on with it. */

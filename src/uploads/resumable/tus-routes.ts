@@ -115,6 +115,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
   async function acceptWhole(req: Request, res: Response, place: Taking, fresh: NewUpload): Promise<void> {
     const id = resumable.newUploadId(fresh.ownerId, fresh.idempotencyKey);
     const { fileName, declaredType, uploaderId } = readMetadata(fresh.metadata);
+    if (fresh.idempotencyKey !== undefined) await resumable.assertUnused(fresh, id);
     goOn(req, res);
     const received = await inbox.receive(req, declaredType);
     await accept.accept({
