@@ -314,7 +314,7 @@ export const GUARDS = [
   },
   {
     guard: "Ending an upload and finishing it exclude each other", file: "src/uploads/resumable/partial-uploads.ts",
-    from: "partial.upload_id, isExactly(partial), encodeChecked(Partial, next));", to: "partial.upload_id, () => true, encodeChecked(Partial, next));",
+    from: "partial.upload_id, isExactly(partial), encodeChecked(PartialUpload, next));", to: "partial.upload_id, () => true, encodeChecked(PartialUpload, next));",
     test: ["test/uploads/tus-crashes.test.ts", "begins to finish is not terminated"],
   },
   {
