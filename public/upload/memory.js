@@ -20,10 +20,11 @@ export function createMemory(storage = storageOrNothing()) {
       }
       void locks.claim(idOf(item));
     },
-    forget(item) {
-      const id = idOf(item);
-      storage.removeItem(PREFIX + id);
-      locks.release(id);
+    forget({ url, idempotencyKey }) {
+      for (const id of [url, idempotencyKey].filter(Boolean)) {
+        storage.removeItem(PREFIX + id);
+        locks.release(id);
+      }
     },
     /** What was left unfinished and is not under way in another tab, oldest first. */
     async unfinished() {
