@@ -2,8 +2,9 @@
 import { openDrop } from "./drop.js";
 import { createFollowing } from "./following.js";
 import { openList } from "./list.js";
-import { createMemory } from "./memory.js";
+import { createMemory, idOf } from "./memory.js";
 import { createQueue } from "./queue.js";
+import { createReceived } from "./received.js";
 import { createRules, senderFault } from "./rules.js";
 import { createSending } from "./sending.js";
 import { openTotals } from "./totals.js";
@@ -19,8 +20,8 @@ async function open() {
   const input = byId("file");
   const early = isFirstVisit() ? [...input.files] : []; // chosen before the scripts were there
   const memory = createMemory();
+  const received = createReceived();
   const voice = createVoice(byId("spoken"));
-  const toldState = new WeakMap();
 
   const following = createFollowing({ changed: (item, status) => queue.learn(item, status) });
   const queue = createQueue({
@@ -48,8 +49,9 @@ async function open() {
   });
   openDrop({ zone: byId("drop"), input, folderInput: byId("folder"), folderButton: byId("choose-folder"), take, fail: queue.addUnreadable });
 
+  received.all().forEach(queue.addReceived);
   if (early.length > 0) take(early.map((file) => ({ file, path: "" })));
-  for (const record of await memory.unfinished()) if (![...queue.items].some(({ url }) => url === record.url)) queue.addUnfinished(record);
+  for (const record of await memory.unfinished()) if (![...queue.items].some((item) => idOf(item) === idOf(record))) queue.addUnfinished(record);
 
   function take(found) {
     if (found.length === 0) return;
@@ -65,8 +67,10 @@ async function open() {
     list.show(item);
     totals.show();
     const news = newsOf(item);
-    if (news && toldState.get(item) !== item.state) voice.tell(news, item.name);
-    toldState.set(item, item.state);
+    if (news && item.toldState !== item.state) voice.tell(news, item.name);
+    item.toldState = item.state;
+    if (item.state === "removed") received.forget(item.fileId);
+    else if (item.status || item.state === "received") received.keep(item);
   }
 
   function act(what, item) {
@@ -75,8 +79,8 @@ async function open() {
     else if (what === "hold" && item.state === "paused") queue.resume(item);
     else if (what === "hold") queue.pause(item);
     else if (what === "drop") {
-      voice.say(`${item.name}: ${["stored", "failed", "refused", "received", "settling"].includes(item.state) ? "removed from the list" : "cancelled"}.`);
       queue.remove(item);
+      if (item.state === "removed" && !item.isCancelled) voice.say(`${item.name}: removed from the list.`);
     }
   }
 

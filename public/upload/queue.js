@@ -18,13 +18,16 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
   const alike = new Map(); // name, size and time -> items
   let lastKey = 0;
   let gathering = false; // many at once: whose turn it is then is asked once, after them
+  const speed = createSpeed(); // of all files together
+  let movedBytes = 0;
   const sending = openSending({
+    moved: (bytes) => speed.add(movedBytes += bytes),
     changed(item) {
       changed(item);
       if (item.state !== "sending") pump();
     },
     began: pump,
-    received: finish,
+    received: (item) => finish(item),
   });
 
   /** @returns those that are already here, and therefore were not added */
@@ -51,7 +54,7 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
 
   function create(given) {
     const item = {
-      key: (lastKey += 1), file: null, path: "", url: null, fileId: null, sender: null, state: "waiting", trouble: "", cause: null, mayTry: false,
+      key: (lastKey += 1), file: null, path: "", url: null, fileId: null, isAsked: false, isUnsure: false, isCancelled: false, sender: null, state: "waiting", trouble: "", cause: null, mayTry: false,
       sentBytes: 0, acknowledgedBytes: 0, failures: 0, aliveAt: 0, speed: createSpeed(), attempt: null, timer: undefined, status: null, ...given,
     };
     items.add(item);
@@ -68,9 +71,17 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
 
   /** From an earlier visit: its bytes are on this device, and only a person can choose the file again. */
   function addUnfinished(record) {
-    const item = create({ ...record, state: "paused", fileId: record.url.split("/").at(-1) });
+    const item = create({ ...record, state: "paused", fileId: record.url?.split("/").at(-1) ?? null, isAsked: !record.url });
     changed(item);
+    if (!item.url) return; // the key leads to what there is, but only a request with it would tell
     for (const afterMs of LOOK_AGAIN_MS) setTimeout(lookAt, afterMs, item);
+  }
+
+  /** Received before the page was left. */
+  function addReceived(record) {
+    const item = create({ ...record, sentBytes: record.sizeBytes, acknowledgedBytes: record.sizeBytes, toldState: record.state });
+    changed(item);
+    if (item.state !== "stored" && item.status?.status !== "gone") follow(item);
   }
 
   /** The server keeps more than it has acknowledged once it has noticed that nothing more comes: then the figure is honest. */
@@ -78,7 +89,10 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
     if (item.state !== "paused") return;
     const offset = await sending.offsetOf(item);
     if (item.state !== "paused" || offset === undefined) return;
-    if (offset === null && !item.file) return remove(item); // expired; one that has its file begins anew
+    if (offset === null && !item.file) { // expired; one that has its file begins anew
+      sending.forget(item);
+      return drop(item);
+    }
     item.acknowledgedBytes = item.sentBytes = offset ?? 0;
     changed(item);
     if (offset !== item.sizeBytes) return;
@@ -127,14 +141,39 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
       return sending.start(item);
     }
     if (!item.file || !(item.state === "broken" || item.mayTry)) return;
-    Object.assign(item, { state: "waiting", trouble: "", mayTry: false, failures: 0 });
+    Object.assign(item, { state: "waiting", trouble: "", mayTry: false, isUnsure: false, failures: 0 });
     changed(item);
     pump();
   }
 
-  /** Takes it from the list; what is not yet received is ended on the server, too. */
+  /** Takes it from the list; what is not yet received is ended on the server, too, and stays until that is certain. */
   function remove(item) {
-    if (isUnfinished(item)) sending.terminate(item);
+    if (item.state === "cancelling") return;
+    if (!isUnfinished(item)) return drop(item);
+    if (item.isUnsure) {
+      sending.forget(item); // asked already, and the server did not say
+      return drop(item);
+    }
+    item.isCancelled = true;
+    if (!sending.isOnlyHere(item)) return void cancel(item);
+    sending.stop(item);
+    drop(item);
+  }
+
+  async function cancel(item) {
+    clearTimeout(item.timer);
+    Object.assign(item, { state: "cancelling", trouble: "" });
+    changed(item);
+    pump();
+    const outcome = await sending.terminate(item);
+    if (outcome === "ended") return drop(item);
+    item.isCancelled = false;
+    if (outcome === "received") return finish(item, "Too late to cancel: it is received.");
+    Object.assign(item, { state: "broken", isUnsure: true, trouble: "The server does not answer, so it is not known whether it was received. Trying again cannot send it twice." });
+    changed(item);
+  }
+
+  function drop(item) {
     item.state = "removed";
     items.delete(item);
     alike.get(likenessOf(item))?.delete(item);
@@ -142,9 +181,8 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
     pump();
   }
 
-  function finish(item) {
-    item.state = "received";
-    item.trouble = "";
+  function finish(item, trouble = "") {
+    Object.assign(item, { state: "received", trouble, file: null, sentBytes: item.sizeBytes, acknowledgedBytes: item.sizeBytes });
     follow(item);
     changed(item);
     pump();
@@ -166,7 +204,7 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
   };
 
   return {
-    items, add, addUnreadable, addUnfinished, pump, pause, resume, retry, remove, learn,
+    items, speed, add, addUnreadable, addUnfinished, addReceived, pump, pause, resume, retry, remove, learn,
     pauseAll: each(pause, ["waiting", "sending", "offline"]),
     resumeAll: each(resume, ["paused"]),
     cancelAll: each(remove, ["waiting", "sending", "offline", "paused", "broken"]),
@@ -175,8 +213,8 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
   };
 }
 
-export function isUnfinished({ state }) {
-  return ["waiting", "sending", "paused", "offline", "broken"].includes(state);
+export function isUnfinished({ state, status }) {
+  return status === null && ["waiting", "sending", "paused", "offline", "cancelling", "broken"].includes(state); // a status has what was received
 }
 
 /** What tells one file from another before its bytes are known; the folder it was in is looked at besides. */

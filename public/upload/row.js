@@ -4,7 +4,7 @@ import { factsOf, formatTime, stateOf, storedAfter, troubleTextOf } from "./word
 
 /** What a person can do, by state; an act that stays keeps its button, and with it the focus. */
 const ACTS = {
-  waiting: ["hold", "drop"], sending: ["hold", "drop"], paused: ["hold", "drop"], offline: ["hold", "drop"], refused: ["drop"], broken: ["retry", "drop"],
+  waiting: ["hold", "drop"], sending: ["hold", "drop"], paused: ["hold", "drop"], offline: ["hold", "drop"], cancelling: ["drop"], refused: ["drop"], broken: ["retry", "drop"],
   received: ["drop"], settling: ["drop"], stored: ["download", "drop"], failed: ["drop"],
 };
 const LINKS = { received: ["receipt"], settling: ["receipt"], stored: ["receipt"], failed: ["letter", "receipt"] };
@@ -16,13 +16,13 @@ export function createRow(item) {
   const field = (name) => row.querySelector(`[data-field="${name}"]`);
   const [tile, name, path, bar, state, facts, links, trouble, ask, twin, acts] = ["tile", "name", "path", "bar", "state", "facts", "links", "trouble", "ask", "twin", "acts"].map(field);
   const shown = {};
-  name.textContent = item.name;
-  path.textContent = item.path.slice(0, -item.name.length - 1);
+  name.textContent = name.title = item.name; // a long one is cut off with "…"
+  path.textContent = path.title = item.path.slice(0, -item.name.length - 1);
   path.parentElement.hidden = path.textContent === "";
 
   /** Writes what is new; cheap when nothing is. */
   function fill() {
-    once("state", item.state + Boolean(item.file) + item.mayTry, () => showState());
+    once("state", item.state + Boolean(item.file) + item.mayTry + item.isUnsure, () => showState());
     once("id", item.fileId, () => item.fileId && (row.dataset.fileId = item.fileId));
     once("words", stateOf(item), (words) => (state.textContent = words));
     once("facts", factsOf(item).join(" · "), (text) => (facts.textContent = text));
@@ -79,7 +79,7 @@ export function createRow(item) {
     const { icon, text, label, href } = {
       hold: () => (item.state === "paused" ? { icon: "play", label: "Go on with" } : { icon: "pause", label: "Pause" }),
       retry: () => ({ icon: "retry", label: "Try again:" }),
-      drop: () => ({ icon: "cross", label: isUnfinished(item) ? "Cancel" : "Remove from the list:" }),
+      drop: () => ({ icon: "cross", label: isUnfinished(item) && !item.isUnsure ? "Cancel" : "Remove from the list:" }),
       choose: () => ({ text: "Choose the file", label: "Choose the file again:" }),
       try: () => ({ text: "Try anyway", label: "Try anyway:" }),
       download: () => ({ icon: "download", label: "Download", href: `/api/files/${item.fileId}` }),

@@ -61,13 +61,11 @@ export function openTotals({ items, queue }) {
     let sizeBytes = 0;
     let doneBytes = 0;
     let activeBytes = 0;
-    let perSecond = null;
     for (const item of items) {
       count[item.state] = (count[item.state] ?? 0) + 1;
-      if (item.state === "refused") continue;
+      if (item.state === "refused" || item.state === "cancelling") continue;
       sizeBytes += item.sizeBytes;
       doneBytes += isUnfinished(item) ? item.sentBytes : item.sizeBytes;
-      if (item.state === "sending" && item.speed.perSecond() !== null) perSecond += item.speed.perSecond();
       if (["sending", "waiting", "offline"].includes(item.state)) activeBytes += item.sizeBytes - item.sentBytes;
     }
     const of = (...states) => states.reduce((sum, state) => sum + (count[state] ?? 0), 0);
@@ -75,9 +73,10 @@ export function openTotals({ items, queue }) {
     byId("upload").toggleAttribute("data-compact", items.size > 0);
     headline.textContent = headlineOf(of);
     const isSending = of("sending") > 0;
+    if (!isSending && (of("waiting") === 0 || of("offline") > 0)) queue.speed.forget(); // else the pause would count as slowness
     const unfinished = of("waiting", "sending", "paused", "offline", "broken") > 0;
     const facts = unfinished
-      ? [`${Math.floor((doneBytes / sizeBytes) * 100)} %`, `${formatBytes(doneBytes)} of ${formatBytes(sizeBytes)}`, ...(isSending ? speedOf(perSecond, activeBytes) : [])]
+      ? [`${Math.floor((doneBytes / sizeBytes) * 100)} %`, `${formatBytes(doneBytes)} of ${formatBytes(sizeBytes)}`, ...(isSending ? speedOf(queue.speed.perSecond(), activeBytes) : [])]
       : sizeBytes > 0 ? [formatBytes(sizeBytes)] : [];
     figures.textContent = facts.join(" · ");
     bar.hidden = !unfinished || items.size < 2;
@@ -115,6 +114,7 @@ function headlineOf(of) {
   const bad = of("failed", "broken");
   if (of("offline") > 0) return "Interrupted. It goes on by itself.";
   if (of("sending", "waiting") > 0) return all === 1 ? "Sending 1 file" : `Sending ${files(all)}, ${formatCount(received)} received`;
+  if (of("cancelling") > 0) return `Cancelling ${files(of("cancelling"))}`;
   if (of("paused") > 0) return `${files(of("paused"))} not finished`;
   if (bad > 0) return bad === 1 ? "1 file needs a look" : `${files(bad)} need a look`;
   if (of("received", "settling") > 0) return `Received, and safe. ${of("stored") > 0 ? `${formatCount(of("stored"))} of ${files(all)} stored.` : "Being stored."}`;

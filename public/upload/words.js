@@ -10,6 +10,7 @@ export function stateOf(item) {
     case "sending": return item.sentBytes < item.sizeBytes ? "Sending" : "All sent, waiting for the receipt";
     case "paused": return item.file ? "Paused" : "Not finished";
     case "offline": return "Interrupted, goes on by itself";
+    case "cancelling": return "Cancelling";
     case "refused": return "Not sent";
     case "broken": return "Sending failed";
     case "received": return "Received, waiting its turn to be stored";
@@ -58,7 +59,8 @@ export { formatTime };
 /** What is spoken when a file comes into a state; undefined: nothing. */
 export function newsOf(item) {
   return {
+    removed: item.isCancelled ? "cancelled" : undefined,
     paused: item.file ? "paused" : undefined, offline: "interrupted, goes on by itself", refused: "not sent", broken: "sending failed",
-    received: "received", stored: "stored", failed: "received, but not stored",
+    received: item.trouble === "" ? "received" : "too late to cancel, it is received", stored: "stored", failed: "received, but not stored",
   }[item.state];
 }

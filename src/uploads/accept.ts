@@ -102,11 +102,14 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
     return receiptOf(manifest, await enqueueOnce(manifest, outcome !== "found"));
   }
 
-  /** Whether an upload was acknowledged under this id, whatever became of it since. @throws Unavailable: nobody knows right now */
-  async function isPromised(accountId: string, id: string): Promise<boolean> {
-    if (await inbox.findManifest(id)) return true;
-    const { stored, dead } = await within(DATABASE_BUDGET_MS, "postgres", queries.selectKnown(db, accountId, id));
-    return stored !== undefined || dead;
+  /**
+   * What was acknowledged under this id, by its SHA-256, whatever became of it since. Undefined: nothing was.
+   * @throws Unavailable: nobody knows right now
+   */
+  async function promisedHash(accountId: string, id: string): Promise<string | undefined> {
+    const manifest = await inbox.findManifest(id);
+    if (manifest) return manifest.sha256;
+    return (await within(DATABASE_BUDGET_MS, "postgres", queries.selectKnown(db, accountId, id))).stored?.sha256;
   }
 
   function commit(upload: Upload, id: string): Promise<Committed> {
@@ -152,7 +155,7 @@ export function createAccept({ db, inbox, deadLetters, enqueue, redis, stream, s
     return streamId;
   }
 
-  return { accept, isPromised };
+  return { accept, promisedHash };
 }
 
 function orWhenUnavailable<T>(otherwise: T): (error: unknown) => T {

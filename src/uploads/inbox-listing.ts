@@ -4,7 +4,7 @@ import { timeOf } from "../core/ids.ts";
 import { knowsItsDisk, listsKeys, pagesOf, type ObjectStore } from "../objects/object-store.ts";
 import { BLOBS, MANIFESTS, PARTIALS, PIECES } from "./inbox-keys.ts";
 import type { Manifest } from "./messages.ts";
-import { decodeChecked, Partial } from "./resumable/partial-record.ts";
+import { decodeChecked, PartialUpload } from "./resumable/partial-record.ts";
 import { uploadOfBlob } from "./resumable/partial-uploads.ts";
 
 /** What else lies in an inbox: resumable uploads, the web processes' tallies, and whose inbox it is. */
@@ -139,7 +139,7 @@ export function createInboxListing({ store, clock, readManifestAt }: {
   /** One that cannot be read counts as such until it expires. */
   async function isUnderWay({ id, nonce }: { id: string; nonce: string }): Promise<boolean> {
     const record = await store.readWhole(PARTIALS + id);
-    const partial = record && decodeChecked(Partial, record);
+    const partial = record && decodeChecked(PartialUpload, record);
     return record !== undefined && (!partial || (partial.nonce === nonce && (partial.state === "open" || partial.state === "closing")));
   }
 

@@ -304,7 +304,7 @@ export const GUARDS = [
   },
   {
     guard: "An upload whose process died after its promise is known by it", file: "src/uploads/resumable/resumable-finish.ts",
-    from: "      if (await isPromised(claimed)) return false;\n", to: "",
+    from: "      if (await isPromised(claimed, isFirst, error, pieces)) return false;\n", to: "",
     test: ["test/uploads/tus-crashes.test.ts", "died right after its promise"],
   },
   {
@@ -314,12 +314,23 @@ export const GUARDS = [
   },
   {
     guard: "Ending an upload and finishing it exclude each other", file: "src/uploads/resumable/partial-uploads.ts",
-    from: "partial.upload_id, isExactly(partial), encodeChecked(Partial, next));", to: "partial.upload_id, () => true, encodeChecked(Partial, next));",
+    from: "partial.upload_id, isExactly(partial), encodeChecked(PartialUpload, next));", to: "partial.upload_id, () => true, encodeChecked(PartialUpload, next));",
     test: ["test/uploads/tus-crashes.test.ts", "begins to finish is not terminated"],
   },
   {
     guard: "What a manifest names stays when pieces are tidied up", file: "src/uploads/resumable/resumable-finish.ts",
     from: "new Set([named, lentKey]", to: "new Set([lentKey]",
     test: ["test/uploads/tus-crashes.test.ts", "more is small"],
+  },
+  {
+    guard: "Other bytes of a resumable upload under one Idempotency-Key are refused, too", file: "src/uploads/resumable/resumable-finish.ts",
+    from: "    if (isFirst || (error instanceof Failure && error.code === \"IDEMPOTENCY_KEY_REUSED\")) return false;\n", to: "",
+    also: { file: "src/uploads/resumable/resumable-finish.ts", from: " || (!(error instanceof Damaged) && promised !== (await hashOf(pieces)))) return false;", to: ") return false;" },
+    test: ["test/uploads/tus-protocol.test.ts", "other bytes than another door took"],
+  },
+  {
+    guard: "A resumable upload is its owner's alone", file: "src/uploads/resumable/resumable.ts",
+    from: "    if (partial?.owner_id === ownerId && partial.state", to: "    if (partial && partial.state",
+    test: ["test/uploads/tus-protocol.test.ts", "somebody else's"],
   },
 ];

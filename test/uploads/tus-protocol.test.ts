@@ -171,6 +171,43 @@ describe.each([["a disk", {}], ["a bucket", { INBOX: "s3" }]] as const)("resumab
     await assertStored(first.location, bytes);
   });
 
+  test.each([["waits", false], ["is settled", true]])("under the key of a file that %s, other bytes than another door took are refused, and nothing says that they are in", async (_what, isSettled) => {
+    const key = { "Idempotency-Key": `doors-${_where}-${isSettled}` };
+    const first = Buffer.from("hello!");
+    expect((await world.put("a.txt", first, key)).status).toBe(202);
+    if (isSettled) await world.settleAll();
+    const { location } = await tus.create(length(5, key));
+    const refused = await tus.patch(location, 0, Buffer.from("OTHER"));
+    expect([refused.status, (await refused.json()).code]).toEqual([422, "IDEMPOTENCY_KEY_REUSED"]);
+    expect((await tus.head(location)).status).toBe(404);
+    const same = await tus.create(length(6, key));
+    expect((await tus.patch(same.location, 0, first)).status).toBe(204);
+    await assertStored(location, first, "a.txt");
+    expect(await world.sql("select 1 from dead_letters")).toEqual([]);
+    expect((await inboxKeys(world)).filter((name) => name.includes(tus.idOf(location)))).toEqual([]);
+  });
+
+  test("what comes whole finishes what was begun under its key, and no offset goes back", async () => {
+    const key = { "Idempotency-Key": `begun-${_where}` };
+    const bytes = tus.bytes(5_000);
+    const { location } = await tus.create(length(5_000, key));
+    await tus.patch(location, 0, bytes.subarray(0, 2_000));
+    expect((await tus.create(length(4_999, key), bytes.subarray(1))).status).toBe(422);
+    const whole = await tus.create(length(5_000, key), bytes);
+    expect([whole.status, whole.location, await tus.offset(location)]).toEqual([201, location, 5_000]);
+    expect((await tus.patch(location, 2_000, tus.bytes(3_000))).status).toBe(409);
+    await assertStored(location, bytes);
+  });
+
+  test("somebody else's upload is not there", async () => {
+    const { location } = await tus.create(length(500, { "Upload-Concat": "partial" }));
+    await tus.patch(location, 0, tus.bytes(500));
+    const { partials } = world.context;
+    await partials.change((await partials.find(tus.idOf(location)))!, { owner_id: "00000000-0000-8000-8000-000000000001" });
+    const answers = [await tus.head(location), await tus.patch(location, 500, new Uint8Array()), await tus.remove(location), await tus.create({ "Upload-Concat": `final;${location}` })];
+    expect(answers.map(({ status }) => status)).toEqual([404, 404, 404, 404]);
+  });
+
   test("an Idempotency-Key is of one kind of upload, and of what was said at its creation", async () => {
     const key = { "Idempotency-Key": `kind-${_where}` };
     const part = await tus.create(length(500, { "Upload-Concat": "partial", ...key }));

@@ -2,7 +2,7 @@ import { crc32 } from "node:zlib";
 import { z } from "zod";
 
 /** A resumable upload: what was said of it when it was created, and where it stands in its life. What came of it, its pieces tell. */
-export const Partial = z.object({
+export const PartialUpload = z.object({
   upload_id: z.uuid(),
   owner_id: z.uuid(),
   /** Tells apart what is created under the same id after the first was ended; part of the pieces' keys. */
@@ -25,7 +25,7 @@ export const Partial = z.object({
   claim: z.string().nullable(),
 });
 
-export type Partial = z.infer<typeof Partial>;
+export type PartialUpload = z.infer<typeof PartialUpload>;
 
 /** Bytes of an upload that came in one go, durable and never changed. The record is what makes them count. */
 export const PieceRecord = z.object({ blob_key: z.string(), size_bytes: z.number().int().positive() });

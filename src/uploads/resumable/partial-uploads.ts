@@ -3,7 +3,7 @@ import { Unavailable } from "../../core/errors.ts";
 import { nonce } from "../../core/ids.ts";
 import { Damaged, pagesOf, type ObjectInfo, type ObjectStore } from "../../objects/object-store.ts";
 import { BLOBS, PARTIALS, PIECES } from "../inbox-keys.ts";
-import { decodeChecked, encodeChecked, Partial, PieceRecord } from "./partial-record.ts";
+import { decodeChecked, encodeChecked, PartialUpload, PieceRecord } from "./partial-record.ts";
 
 export interface Piece {
   /** Of the record. */
@@ -44,10 +44,10 @@ export function createPartialUploads({ store }: { store: ObjectStore }) {
   const known = new Map<string, Progress & { lastKey: string | undefined }>(); // pieces never change: only what came since is listed
 
   /** @returns the one that is there already and has not ended, if there is; @throws Damaged; Unavailable */
-  async function create(fresh: Omit<Partial, "nonce" | "claim">): Promise<{ partial: Partial; existed: boolean }> {
-    const partial: Partial = { ...fresh, nonce: nonce(), claim: null };
+  async function create(fresh: Omit<PartialUpload, "nonce" | "claim">): Promise<{ partial: PartialUpload; existed: boolean }> {
+    const partial: PartialUpload = { ...fresh, nonce: nonce(), claim: null };
     for (let tries = 0; tries < MOST_TRIES; tries++) {
-      const { stored } = await store.put(PARTIALS + partial.upload_id, encodeChecked(Partial, partial), { ifAbsent: true });
+      const { stored } = await store.put(PARTIALS + partial.upload_id, encodeChecked(PartialUpload, partial), { ifAbsent: true });
       if (stored) return { partial, existed: false };
       const existing = await find(partial.upload_id);
       if (existing && existing.state !== "ended") return { partial: existing, existed: true };
@@ -57,22 +57,22 @@ export function createPartialUploads({ store }: { store: ObjectStore }) {
   }
 
   /** Undefined: there is none. @throws Damaged; Unavailable */
-  async function find(id: string): Promise<Partial | undefined> {
+  async function find(id: string): Promise<PartialUpload | undefined> {
     const record = await store.readWhole(PARTIALS + id);
     if (!record) return undefined;
-    const partial = decodeChecked(Partial, record);
+    const partial = decodeChecked(PartialUpload, record);
     if (!partial) throw new Damaged("hash", "the record of a resumable upload cannot be read");
     return partial;
   }
 
   /** @returns what it is now; undefined: it was not as it had been read any more, and stays as it is */
-  async function change(partial: Partial, changes: globalThis.Partial<Partial>): Promise<Partial | undefined> {
+  async function change(partial: PartialUpload, changes: Partial<PartialUpload>): Promise<PartialUpload | undefined> {
     const next = { ...partial, ...changes };
-    const replaced = await store.replaceIf(PARTIALS + partial.upload_id, isExactly(partial), encodeChecked(Partial, next));
+    const replaced = await store.replaceIf(PARTIALS + partial.upload_id, isExactly(partial), encodeChecked(PartialUpload, next));
     return replaced ? next : undefined;
   }
 
-  async function progress(partial: Partial): Promise<Progress> {
+  async function progress(partial: PartialUpload): Promise<Progress> {
     const incarnation = incarnationOf(partial);
     let { pieces, offset, touchedAt, lastKey } = known.get(incarnation) ?? { pieces: 0, offset: 0, touchedAt: undefined, lastKey: undefined };
     for await (const piece of piecesAfter(partial, lastKey)) {
@@ -88,7 +88,7 @@ export function createPartialUploads({ store }: { store: ObjectStore }) {
   }
 
   /** All of them, in order. @throws Damaged where one is missing in the middle; Unavailable */
-  async function list(partial: Partial): Promise<Piece[]> {
+  async function list(partial: PartialUpload): Promise<Piece[]> {
     const pieces: Piece[] = [];
     let offset = 0;
     for await (const piece of piecesAfter(partial, undefined)) {
@@ -100,7 +100,7 @@ export function createPartialUploads({ store }: { store: ObjectStore }) {
   }
 
   /** @throws Damaged when the record of one cannot be read */
-  async function* piecesAfter(partial: Partial, after: string | undefined): AsyncGenerator<Piece> {
+  async function* piecesAfter(partial: PartialUpload, after: string | undefined): AsyncGenerator<Piece> {
     const prefix = `${PIECES}${incarnationOf(partial)}_`;
     for await (const page of pagesAfter(prefix, after)) {
       for (let from = 0; from < page.length; from += READ_AT_ONCE) {
@@ -126,26 +126,26 @@ export function createPartialUploads({ store }: { store: ObjectStore }) {
   }
 
   /** For bytes that are coming: a name that nothing else has. */
-  function newBlobKey(partial: Partial): string {
+  function newBlobKey(partial: PartialUpload): string {
     return `${BLOBS}${incarnationOf(partial)}_${nonce()}`;
   }
 
   /** From now on the bytes count. @returns false: others are there already, and stay */
-  async function addPiece(partial: Partial, offset: number, blobKey: string, sizeBytes: number): Promise<boolean> {
+  async function addPiece(partial: PartialUpload, offset: number, blobKey: string, sizeBytes: number): Promise<boolean> {
     const record = encodeChecked(PieceRecord, { blob_key: blobKey, size_bytes: sizeBytes });
     return (await store.put(pieceKeyAt(partial, offset), record, { ifAbsent: true })).stored;
   }
 
-  async function takeBack(partial: Partial, offset: number, blobKey: string): Promise<void> {
+  async function takeBack(partial: PartialUpload, offset: number, blobKey: string): Promise<void> {
     await store.remove([pieceKeyAt(partial, offset), blobKey]);
   }
 
-  function pieceKeyAt(partial: Partial, offset: number): string {
+  function pieceKeyAt(partial: PartialUpload, offset: number): string {
     return `${PIECES}${incarnationOf(partial)}_${String(offset).padStart(OFFSET_DIGITS, "0")}`;
   }
 
   /** What came of an upload that is finished or ended. @param kept  the blobs that are a manifest's now */
-  async function removePieces(partial: Partial, kept: ReadonlySet<string> = new Set()): Promise<void> {
+  async function removePieces(partial: PartialUpload, kept: ReadonlySet<string> = new Set()): Promise<void> {
     known.delete(incarnationOf(partial));
     for (const prefix of [BLOBS, PIECES]) {
       const keys: string[] = [];
@@ -155,13 +155,13 @@ export function createPartialUploads({ store }: { store: ObjectStore }) {
   }
 
   /** Removes the record. @returns false: it was not as it had been read any more */
-  async function forget(partial: Partial): Promise<boolean> {
+  async function forget(partial: PartialUpload): Promise<boolean> {
     return store.removeIf(PARTIALS + partial.upload_id, isExactly(partial));
   }
 
   /** Of a record that cannot be read. */
   async function forgetUnreadable(id: string): Promise<boolean> {
-    return store.removeIf(PARTIALS + id, (bytes) => decodeChecked(Partial, bytes) === undefined);
+    return store.removeIf(PARTIALS + id, (bytes) => decodeChecked(PartialUpload, bytes) === undefined);
   }
 
   /** The ids of all there are, a page at a time, with when the record of each was last changed. */
@@ -176,7 +176,7 @@ export function createPartialUploads({ store }: { store: ObjectStore }) {
   async function removeStrayPieces(before: Date): Promise<void> {
     for await (const page of pagesOf(store, PIECES)) {
       const old = page.filter(({ modifiedAt }) => modifiedAt < before);
-      const owners = new Map<string, Partial | undefined>();
+      const owners = new Map<string, PartialUpload | undefined>();
       for (const { key } of old) {
         const [, id = ""] = PIECE_KEY.exec(key) ?? [];
         if (!owners.has(id)) owners.set(id, await find(id).catch(() => undefined));
@@ -198,10 +198,10 @@ export function uploadOfBlob(key: string): { id: string; nonce: string } | undef
   return id !== undefined && own !== undefined ? { id, nonce: own } : undefined;
 }
 
-function incarnationOf({ upload_id: id, nonce: own }: Pick<Partial, "upload_id" | "nonce">): string {
+function incarnationOf({ upload_id: id, nonce: own }: Pick<PartialUpload, "upload_id" | "nonce">): string {
   return `${id}_${own}`;
 }
 
-function isExactly(partial: Partial): (bytes: Uint8Array) => boolean {
-  return (bytes) => encodeChecked(Partial, partial).equals(bytes);
+function isExactly(partial: PartialUpload): (bytes: Uint8Array) => boolean {
+  return (bytes) => encodeChecked(PartialUpload, partial).equals(bytes);
 }

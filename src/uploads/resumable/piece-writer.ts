@@ -3,7 +3,7 @@ import { passGarbage } from "../../core/garbage.ts";
 import { sniffType, type Measure } from "../../objects/measure.ts";
 import { checkFileType } from "../file-types.ts";
 import type { Inbox } from "../inbox.ts";
-import type { Partial } from "./partial-record.ts";
+import type { PartialUpload } from "./partial-record.ts";
 import type { PartialUploads } from "./partial-uploads.ts";
 import type { PieceIntake } from "./piece-intake.ts";
 import type { RunningHashes } from "./running-hashes.ts";
@@ -24,7 +24,7 @@ export function createPieceWriter({ inbox, partials, hashes, allowedTypes }: {
    * @throws Failure OFFSET_MISMATCH when another request was first, CHECKSUM_MISMATCH, FILE_TYPE_NOT_ALLOWED, TOO_MANY_PIECES, and
    * what the intake throws: nothing of that piece is kept then; Unavailable
    */
-  async function write(partial: Partial, intake: PieceIntake, from: number, { mostPieces, checksum }: { mostPieces: number; checksum: Checksum | undefined }): Promise<void> {
+  async function write(partial: PartialUpload, intake: PieceIntake, from: number, { mostPieces, checksum }: { mostPieces: number; checksum: Checksum | undefined }): Promise<void> {
     const id = `${partial.upload_id} ${partial.nonce}`;
     const sum = checksum && createChecksum(checksum);
     const measure = hashes.resume(id, from);
@@ -41,7 +41,7 @@ export function createPieceWriter({ inbox, partials, hashes, allowedTypes }: {
   }
 
   /** Bytes first, then what makes them count. What has no record is swept, or goes with the upload. */
-  async function keep(partial: Partial, at: number, piece: AsyncIterable<Buffer>): Promise<number> {
+  async function keep(partial: PartialUpload, at: number, piece: AsyncIterable<Buffer>): Promise<number> {
     const blobKey = partials.newBlobKey(partial);
     const { sizeBytes } = await inbox.store.put(blobKey, piece);
     if (!(await partials.addPiece(partial, at, blobKey, sizeBytes))) {
@@ -55,7 +55,7 @@ export function createPieceWriter({ inbox, partials, hashes, allowedTypes }: {
   }
 
   /** Refuses at the first bytes, not after gigabytes; with fewer of them the finished upload is looked at. */
-  async function* ofAllowedType(chunks: AsyncIterable<Buffer>, partial: Partial): AsyncGenerator<Buffer> {
+  async function* ofAllowedType(chunks: AsyncIterable<Buffer>, partial: PartialUpload): AsyncGenerator<Buffer> {
     if (partial.concat) return yield* chunks; // a part may begin anywhere
     const { declaredType } = readMetadata(partial.metadata);
     let held: Buffer[] | undefined = [];

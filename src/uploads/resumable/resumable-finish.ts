@@ -9,7 +9,7 @@ import type { Accept } from "../accept.ts";
 import { checkFileType } from "../file-types.ts";
 import { BLOBS } from "../inbox-keys.ts";
 import type { Inbox, Received } from "../inbox.ts";
-import type { Partial } from "./partial-record.ts";
+import type { PartialUpload } from "./partial-record.ts";
 import type { PartialUploads, Piece } from "./partial-uploads.ts";
 import { readUploaderId } from "../request-fields.ts";
 import { readMetadata } from "./tus-headers.ts";
@@ -43,7 +43,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
    * @returns whether this is what promised it
    * @throws Failure: the upload is gone then, unless it is worth trying again; Unavailable: it is
    */
-  function finish(partial: Partial, sha256: string | undefined, admit: Admit): Promise<boolean> {
+  function finish(partial: PartialUpload, sha256: string | undefined, admit: Admit): Promise<boolean> {
     const known = underWay.get(partial.upload_id);
     if (known) return known.then(() => false);
     const finishing = finishNow(partial, sha256, admit).finally(() => underWay.delete(partial.upload_id));
@@ -51,11 +51,14 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
     return finishing;
   }
 
-  async function finishNow(partial: Partial, sha256: string | undefined, admit: Admit): Promise<boolean> {
+  async function finishNow(partial: PartialUpload, sha256: string | undefined, admit: Admit): Promise<boolean> {
     const { claimed, isFirst } = await claim(partial);
     if (!claimed) return false;
+    let pieces: Piece[] = [];
     try {
-      const { pieces, parts } = await piecesOf(claimed);
+      const found = await piecesOf(claimed);
+      const { parts } = found;
+      pieces = found.pieces;
       const received = await gather(claimed, pieces, { sha256, admit });
       await acceptReceived(claimed, received);
       await tidyUp(claimed, parts, received.lent ? received.blobKey : null);
@@ -65,7 +68,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
         ? new Failure("FILE_DAMAGED", "The bytes were damaged in the inbox before the last of them came. Send the file again.", { cause: error })
         : error;
       if (!(failure instanceof Failure) || NOT_FOR_GOOD.has(failure.code)) throw failure;
-      if (await isPromised(claimed)) return false;
+      if (await isPromised(claimed, isFirst, error, pieces)) return false;
       // Another process may be just behind us with the same upload: what it needs goes when a sweeper finds no manifest for it.
       if ((await partials.change(claimed, { state: "ended" })) && isFirst) await partials.removePieces(claimed);
       throw failure;
@@ -73,7 +76,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
   }
 
   /** @returns `claimed` undefined: it is finished already; @throws Failure UPLOAD_NOT_FOUND, UPLOAD_IN_USE */
-  async function claim(partial: Partial): Promise<{ claimed: Partial | undefined; isFirst: boolean }> {
+  async function claim(partial: PartialUpload): Promise<{ claimed: PartialUpload | undefined; isFirst: boolean }> {
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       const now = await partials.find(partial.upload_id);
       if (now?.nonce !== partial.nonce || now.state === "ended") throw new Failure("UPLOAD_NOT_FOUND");
@@ -85,7 +88,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
   }
 
   /** Whoever claimed it after us, for the same bytes, does this in our place. */
-  async function tidyUp(claimed: Partial, parts: Partial[], lentKey: string | null): Promise<void> {
+  async function tidyUp(claimed: PartialUpload, parts: PartialUpload[], lentKey: string | null): Promise<void> {
     // The parts first: were this process to die in between, nobody would come back for them once the upload is finished.
     for (const part of parts) await partials.change(part, { state: "finished" });
     if (!(await partials.change(claimed, { state: "finished" }))) return;
@@ -95,18 +98,23 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
     await partials.removePieces(claimed, new Set([named, lentKey].filter((key) => typeof key === "string")));
   }
 
-  /** By another process, or by one that died before it could say so: then the pieces went when they were settled. */
-  async function isPromised(claimed: Partial): Promise<boolean> {
+  /**
+   * By another process, or by one that died before it could say so. Then its pieces may be gone: settled. Where other bytes are
+   * promised under the id, which may be that of an Idempotency-Key, these are not.
+   */
+  async function isPromised(claimed: PartialUpload, isFirst: boolean, error: unknown, pieces: Piece[]): Promise<boolean> {
     const now = await partials.find(claimed.upload_id);
     if (now?.nonce === claimed.nonce && now.state === "finished") return true;
-    if (!(await accept.isPromised(claimed.owner_id, claimed.upload_id))) return false;
+    if (isFirst || (error instanceof Failure && error.code === "IDEMPOTENCY_KEY_REUSED")) return false;
+    const promised = await accept.promisedHash(claimed.owner_id, claimed.upload_id);
+    if (promised === undefined || (!(error instanceof Damaged) && promised !== (await hashOf(pieces)))) return false;
     await tidyUp(claimed, [], null);
     return true;
   }
 
   /** @throws Damaged when they are not all there */
-  async function piecesOf(partial: Partial): Promise<{ pieces: Piece[]; parts: Partial[] }> {
-    const parts: Partial[] = [];
+  async function piecesOf(partial: PartialUpload): Promise<{ pieces: Piece[]; parts: PartialUpload[] }> {
+    const parts: PartialUpload[] = [];
     const pieces: Piece[] = [];
     if (partial.concat?.kind === "final") {
       for (const id of partial.concat.parts) {
@@ -123,7 +131,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
   }
 
   /** @throws Failure FILE_TYPE_NOT_ALLOWED, and what admit throws; Damaged; Unavailable */
-  async function gather(partial: Partial, pieces: Piece[], { sha256, admit }: { sha256: string | undefined; admit: Admit }): Promise<Received> {
+  async function gather(partial: PartialUpload, pieces: Piece[], { sha256, admit }: { sha256: string | undefined; admit: Admit }): Promise<Received> {
     const sizeBytes = sizeOf(pieces);
     const { declaredType } = readMetadata(partial.metadata);
     const head = await read(pieces, Math.min(HEAD_BYTES, sizeBytes));
@@ -186,7 +194,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
     return found.stream;
   }
 
-  async function acceptReceived(partial: Partial, received: Received): Promise<void> {
+  async function acceptReceived(partial: PartialUpload, received: Received): Promise<void> {
     const { fileName, declaredType, uploaderId } = readMetadata(partial.metadata);
     await accept.accept({
       accountId: partial.owner_id, received, fileName: fileName ?? nameless(partial.upload_id), declaredType,

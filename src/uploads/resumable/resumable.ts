@@ -5,7 +5,7 @@ import { Failure } from "../../core/errors.ts";
 import { derivedId, isId, newId } from "../../core/ids.ts";
 import { Damaged } from "../../objects/object-store.ts";
 import type { Inbox } from "../inbox.ts";
-import type { Partial } from "./partial-record.ts";
+import type { PartialUpload } from "./partial-record.ts";
 import type { PartialUploads } from "./partial-uploads.ts";
 import { openPieceIntake, type PieceIntake, type PieceLimits } from "./piece-intake.ts";
 import { createPieceWriter } from "./piece-writer.ts";
@@ -84,13 +84,12 @@ export function createResumable(settings: ResumableSettings) {
    * The same Idempotency-Key gives the same upload again.
    * @throws Failure FILE_TOO_LARGE, EMPTY_FILE, IDEMPOTENCY_KEY_REUSED (it was for another one); Unavailable
    */
-  async function create({ ownerId, sizeBytes, metadata, isPart, idempotencyKey }: NewUpload): Promise<Partial> {
+  async function create({ ownerId, sizeBytes, metadata, isPart, idempotencyKey }: NewUpload): Promise<PartialUpload> {
     assertSize(sizeBytes);
     const id = newUploadId(ownerId, idempotencyKey);
     const fresh = describe(id, ownerId, sizeBytes, metadata, isPart ? { kind: "partial" } : null);
     const { partial, existed } = await partials.create(fresh).catch(asFailure);
-    const isSame = partial.announced_bytes === sizeBytes && partial.metadata === metadata && partial.concat?.kind === fresh.concat?.kind;
-    if (existed && !isSame) throw new Failure("IDEMPOTENCY_KEY_REUSED");
+    if (existed) assertSame(partial, fresh);
     return partial;
   }
 
@@ -99,7 +98,7 @@ export function createResumable(settings: ResumableSettings) {
     return idempotencyKey === undefined ? derivedId(secret, ownerId, "resumable", newId()) : derivedId(secret, ownerId, idempotencyKey);
   }
 
-  function describe(id: string, ownerId: string, sizeBytes: number | null, metadata: string | null, concat: Partial["concat"]): Omit<Partial, "nonce" | "claim"> {
+  function describe(id: string, ownerId: string, sizeBytes: number | null, metadata: string | null, concat: PartialUpload["concat"]): Omit<PartialUpload, "nonce" | "claim"> {
     return { upload_id: id, owner_id: ownerId, announced_bytes: sizeBytes, size_bytes: sizeBytes, metadata, concat, created_at: clock.now().toISOString(), state: "open" };
   }
 
@@ -108,13 +107,25 @@ export function createResumable(settings: ResumableSettings) {
     if (sizeBytes === 0) throw new Failure("EMPTY_FILE");
   }
 
-  /** Remembers an upload that came whole with its creation. */
+  /** The same key may have begun another upload. @throws Failure IDEMPOTENCY_KEY_REUSED, FILE_DAMAGED; Unavailable */
+  async function assertUnused({ ownerId, sizeBytes, metadata }: NewUpload, id: string): Promise<void> {
+    const known = await partials.find(id).catch(asFailure);
+    if (known && known.state !== "ended") assertSame(known, describe(id, ownerId, sizeBytes, metadata, null));
+  }
+
+  function assertSame(known: PartialUpload, fresh: Pick<PartialUpload, "announced_bytes" | "metadata" | "concat">): void {
+    const isSame = known.announced_bytes === fresh.announced_bytes && known.metadata === fresh.metadata && known.concat?.kind === fresh.concat?.kind;
+    if (!isSame) throw new Failure("IDEMPOTENCY_KEY_REUSED");
+  }
+
+  /** Remembers an upload that came whole with its creation. What was begun under the same key before is finished by that. */
   async function remember({ ownerId, sizeBytes, metadata }: NewUpload, id: string): Promise<void> {
-    await partials.create({ ...describe(id, ownerId, sizeBytes, metadata, null), state: "finished" });
+    const { partial } = await partials.create({ ...describe(id, ownerId, sizeBytes, metadata, null), state: "finished" });
+    if (partial.state === "open" && (await partials.change(partial, { state: "finished" }))) await partials.removePieces(partial);
   }
 
   /** @throws Failure UPLOAD_NOT_FOUND, FILE_DAMAGED; Unavailable */
-  async function find(ownerId: string, id: string): Promise<Partial> {
+  async function find(ownerId: string, id: string): Promise<PartialUpload> {
     const partial = isId(id) ? await partials.find(id).catch(asFailure) : undefined;
     if (partial?.owner_id === ownerId && partial.state !== "ended") return partial;
     throw new Failure("UPLOAD_NOT_FOUND");
@@ -126,13 +137,13 @@ export function createResumable(settings: ResumableSettings) {
    * @param admit  called before an upload is finished
    * @throws Failure UPLOAD_NOT_FOUND, and what finishing throws; Unavailable
    */
-  async function standing(partial: Partial, admit: Admit): Promise<Standing> {
+  async function standing(partial: PartialUpload, admit: Admit): Promise<Standing> {
     const sender = senders.get(partial.upload_id);
     if (sender && givesWay(sender)) await leftOrLate(sender, TURN_WITHIN_MS);
     return toEnd(partial, admit);
   }
 
-  async function toEnd(partial: Partial, admit: Admit): Promise<Standing> {
+  async function toEnd(partial: PartialUpload, admit: Admit): Promise<Standing> {
     const { offset, touchedAt, now } = await progressOf(partial);
     if (now.state === "finished") return completed(offset, false);
     const complete = offset === now.size_bytes;
@@ -145,7 +156,7 @@ export function createResumable(settings: ResumableSettings) {
   }
 
   /** The record is read after the pieces: another process that finishes the upload takes these away. */
-  async function progressOf(partial: Partial): Promise<{ offset: number; pieces: number; touchedAt: Date | undefined; now: Partial }> {
+  async function progressOf(partial: PartialUpload): Promise<{ offset: number; pieces: number; touchedAt: Date | undefined; now: PartialUpload }> {
     const { offset, pieces: count, touchedAt } = await partials.progress(partial).catch(asFailure);
     const now = await partials.find(partial.upload_id).catch(asFailure);
     if (now?.nonce !== partial.nonce || now.state === "ended") throw new Failure("UPLOAD_NOT_FOUND");
@@ -165,7 +176,7 @@ export function createResumable(settings: ResumableSettings) {
    * @throws Failure OFFSET_MISMATCH, UPLOAD_IN_USE, FILE_TOO_LARGE, CHECKSUM_MISMATCH, TOO_MANY_PIECES, and what finishing
    * throws; MALFORMED_REQUEST when the body broke off (what came of it is kept, without a checksum); Unavailable
    */
-  async function append(partial: Partial, source: Readable, { offset, length, checksum, welcome, admit }: Append): Promise<Standing> {
+  async function append(partial: PartialUpload, source: Readable, { offset, length, checksum, welcome, admit }: Append): Promise<Standing> {
     const sender = await takeTurn(partial.upload_id);
     try {
       const { offset: from, pieces: count, now } = await progressOf(partial);
@@ -189,7 +200,7 @@ export function createResumable(settings: ResumableSettings) {
   }
 
   /** @throws Failure FILE_TOO_LARGE, EMPTY_FILE, MALFORMED_TUS_HEADER, UPLOAD_IN_USE */
-  async function setLength(partial: Partial, offset: number, sizeBytes: number): Promise<Partial> {
+  async function setLength(partial: PartialUpload, offset: number, sizeBytes: number): Promise<PartialUpload> {
     assertSize(sizeBytes);
     if (partial.size_bytes === sizeBytes) return partial;
     if (partial.size_bytes !== null) throw new Failure("MALFORMED_TUS_HEADER", "Upload-Length was said before, and is another.");
@@ -200,7 +211,7 @@ export function createResumable(settings: ResumableSettings) {
   }
 
   /** @throws Failure UPLOAD_COMPLETE */
-  async function terminate(partial: Partial): Promise<void> {
+  async function terminate(partial: PartialUpload): Promise<void> {
     const { upload_id: id } = partial;
     const sender = senders.get(id);
     sender?.intake?.stop();
@@ -220,7 +231,7 @@ export function createResumable(settings: ResumableSettings) {
    * Makes one file of parts, in their order. Asked for again it is the same one, whatever became of the first answer.
    * @throws Failure UPLOAD_NOT_FOUND, PART_INCOMPLETE, FILE_TOO_LARGE, IDEMPOTENCY_KEY_REUSED, and what finishing throws
    */
-  async function concatenate({ ownerId, metadata, idempotencyKey }: Omit<NewUpload, "isPart" | "sizeBytes">, parts: string[], admit: Admit): Promise<{ partial: Partial; standing: Standing }> {
+  async function concatenate({ ownerId, metadata, idempotencyKey }: Omit<NewUpload, "isPart" | "sizeBytes">, parts: string[], admit: Admit): Promise<{ partial: PartialUpload; standing: Standing }> {
     const id = idempotencyKey === undefined ? derivedId(secret, ownerId, "final", metadata ?? "", ...parts) : derivedId(secret, ownerId, idempotencyKey);
     const known = await partials.find(id).catch(asFailure);
     if (known && known.state !== "ended") {
@@ -280,7 +291,7 @@ export function createResumable(settings: ResumableSettings) {
     for (const { intake } of senders.values()) intake?.stop();
   }
 
-  return { create, newUploadId, assertSize, remember, find, standing, append, terminate, concatenate, stop };
+  return { create, newUploadId, assertSize, assertUnused, remember, find, standing, append, terminate, concatenate, stop };
 }
 
 /** What the inbox has of it cannot be read: nobody can go on with it. */

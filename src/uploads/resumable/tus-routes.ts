@@ -7,7 +7,7 @@ import type { RateLimits } from "../../http/rate-limit.ts";
 import type { Accept } from "../accept.ts";
 import type { Admission, Place } from "../admission.ts";
 import type { Inbox } from "../inbox.ts";
-import type { Partial } from "./partial-record.ts";
+import type { PartialUpload } from "./partial-record.ts";
 import { readIdempotencyKey, readUploaderId } from "../request-fields.ts";
 import { nameless } from "./resumable-finish.ts";
 import type { NewUpload, Resumable, Standing } from "./resumable.ts";
@@ -86,7 +86,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
     })
     .all(allow("OPTIONS", "HEAD", "PATCH", "DELETE"));
 
-  async function standingOf(req: Request, ownerId: string, id: string): Promise<{ partial: Partial; standing: Standing }> {
+  async function standingOf(req: Request, ownerId: string, id: string): Promise<{ partial: PartialUpload; standing: Standing }> {
     const partial = await resumable.find(ownerId, id);
     return withPlace(req, async (place) => {
       const standing = await resumable.standing(partial, place.exchange);
@@ -115,6 +115,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
   async function acceptWhole(req: Request, res: Response, place: Taking, fresh: NewUpload): Promise<void> {
     const id = resumable.newUploadId(fresh.ownerId, fresh.idempotencyKey);
     const { fileName, declaredType, uploaderId } = readMetadata(fresh.metadata);
+    if (fresh.idempotencyKey !== undefined) await resumable.assertUnused(fresh, id);
     goOn(req, res);
     const received = await inbox.receive(req, declaredType);
     await accept.accept({
@@ -208,7 +209,7 @@ function describe(res: Response, { offset, expiresAt }: Pick<Standing, "offset" 
   if (expiresAt) res.setHeader("Upload-Expires", expiresAt.toUTCString());
 }
 
-function concatOf(concat: NonNullable<Partial["concat"]>): string {
+function concatOf(concat: NonNullable<PartialUpload["concat"]>): string {
   return concat.kind === "partial" ? "partial" : `final;${concat.parts.map((id) => `${UPLOADS_PATH}/${id}`).join(" ")}`;
 }
 
