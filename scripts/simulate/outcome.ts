@@ -1,3 +1,4 @@
+import type { Album, Picture } from "./album.ts";
 import { judge, type Figures, type Verdict } from "./expectations.ts";
 import { LATE_MS } from "./load-models.ts";
 import type { Options } from "./options.ts";
@@ -27,17 +28,21 @@ export interface Outcome {
   /** Arrivals that had to wait for a place; undefined in the closed model. */
   late: { count: number; p95: number | undefined; largest: number | undefined } | undefined;
   verdicts: Verdict[];
+  pictures: readonly Picture[];
+  /** Users for whom something failed, and of whom there is no picture. */
+  unseen: number;
   /** What the driver and the machine are. */
   facts: [name: string, value: string][];
 }
 
-export function concludeRun({ startedAt, options, stopped, tally, receipts, missing, facts }: {
+export function concludeRun({ startedAt, options, stopped, tally, receipts, missing, album, facts }: {
   startedAt: Date;
   options: Options;
   stopped: boolean;
   tally: Tally;
   receipts: Receipts;
   missing: { count: number; named: Missing[] };
+  album: Album;
   facts: [string, string][];
 }): Outcome {
   const { counts } = tally, found = receipts.counts;
@@ -52,6 +57,7 @@ export function concludeRun({ startedAt, options, stopped, tally, receipts, miss
   };
   return {
     startedAt, options, stopped, elapsedMs, tally, figures, facts,
+    pictures: album.pictures, unseen: album.unseen(),
     steps: STEPS.filter((step) => step !== "page" || options.driver === "browser").map((step) => {
       const of = tally.steps[step];
       return { step, count: of.count(), p50: of.percentile(50), p95: of.percentile(95), p99: of.percentile(99), largest: of.largest() };

@@ -23,6 +23,14 @@ export interface Missing {
   lastStatus: string;
 }
 
+/** A receipt that came to no good end, of which its owner knows nothing yet. */
+export interface Broken {
+  fileId: string;
+  user: string;
+  kind: "dead letter" | "wrong hash" | "missing";
+  detail: string;
+}
+
 export interface ReceiptCounts {
   receipts: number;
   stored: number;
@@ -42,6 +50,8 @@ const LAST_LOOK_MS = 2_000;
 const WAITS_MS = [100, 200, 400, 800, 1500, 3000];
 /** Of those that are given by name; the rest is counted. */
 export const MOST_MISSING_NAMED = 200;
+/** Users of whom a broken receipt is kept to be looked at; far more than a browser can serve. */
+const MOST_BROKEN = 10_000;
 
 interface Waiting {
   receipt: HeldReceipt;
@@ -56,6 +66,7 @@ export function createReceipts({ target, tally, patienceMs, atOnce = AT_ONCE }: 
   const queues = WAITS_MS.map(() => createQueue<Waiting>());
   const counts: ReceiptCounts = { receipts: 0, stored: 0, failed: 0, wrong: 0, waiting: 0 };
   const failedReasons = new Map<string, number>();
+  const broken = new Map<string, Broken>();
   let lastFoundAt = performance.now();
   let given: (() => boolean) | undefined;
   let stopped = false;
@@ -67,6 +78,12 @@ export function createReceipts({ target, tally, patienceMs, atOnce = AT_ONCE }: 
     const level = Math.min(entry.looks, WAITS_MS.length - 1);
     entry.dueMs = performance.now() + WAITS_MS[level]!;
     queues[level]!.push(entry);
+  }
+
+  /** Of each user the first one is kept. */
+  function breaks({ fileId, user }: HeldReceipt, kind: Broken["kind"], detail: string): void {
+    if (!broken.has(user) && broken.size < MOST_BROKEN) broken.set(user, { fileId, user, kind, detail });
+    if (kind !== "missing") tally.failed({ kind, detail });
   }
 
   function takeDue(): Waiting | undefined {
@@ -107,13 +124,13 @@ export function createReceipts({ target, tally, patienceMs, atOnce = AT_ONCE }: 
       const reason = String(status["reason"] ?? "it does not say why");
       counts.failed++;
       failedReasons.set(reason, (failedReasons.get(reason) ?? 0) + 1);
-      tally.failed(receipt.user, { kind: "dead letter", detail: reason });
+      breaks(receipt, "dead letter", reason);
       return true;
     }
     if (status?.["status"] !== "stored") return false;
     if (status["sha256"] !== receipt.file.sha256) {
       counts.wrong++;
-      tally.failed(receipt.user, { kind: "wrong hash", detail: `${receipt.fileId} (${receipt.file.name}) has SHA-256 ${status["sha256"]}` });
+      breaks(receipt, "wrong hash", `${receipt.fileId} (${receipt.file.name}) has SHA-256 ${status["sha256"]}`);
       return true;
     }
     counts.stored++;
@@ -123,6 +140,8 @@ export function createReceipts({ target, tally, patienceMs, atOnce = AT_ONCE }: 
 
   return {
     counts, failedReasons,
+    /** One of each user who has any: dead letters, other bytes, and once it is settled those that are missing. */
+    broken: () => [...broken.values()],
     add(receipt: HeldReceipt) {
       counts.receipts++;
       counts.waiting++;
@@ -140,6 +159,7 @@ export function createReceipts({ target, tally, patienceMs, atOnce = AT_ONCE }: 
       given = () => counts.waiting === 0 || performance.now() >= endsAt || performance.now() - lastFoundAt >= patienceMs;
       await Promise.all(lookers);
       const left = queues.flatMap((queue) => queue.rest());
+      for (const { receipt, lastStatus } of left) breaks(receipt, "missing", `${receipt.file.name}: last said of it: ${lastStatus}`);
       return {
         count: counts.waiting,
         named: left.slice(0, MOST_MISSING_NAMED).map(({ receipt, lastStatus }) => ({ fileId: receipt.fileId, name: receipt.file.name, user: receipt.user, lastStatus })),

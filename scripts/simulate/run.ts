@@ -3,6 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { randomFrom } from "../random.ts";
+import { createAlbum, type Album } from "./album.ts";
 import { openBrowserDriver } from "./drivers/browser.ts";
 import type { Driver, Session } from "./drivers/driver.ts";
 import { createHttpDriver } from "./drivers/http.ts";
@@ -13,7 +14,7 @@ import { realClock, runArrivals, runFixedUsers } from "./load-models.ts";
 import { parseOptions, USAGE, type Options, type SimulationSettings } from "./options.ts";
 import { concludeRun, describeLoad, type Outcome } from "./outcome.ts";
 import { startProgress } from "./progress.ts";
-import { formatBytes } from "./quantities.ts";
+import { formatBytes, plural } from "./quantities.ts";
 import { createReceipts, type Receipts } from "./receipts.ts";
 import { formatReport } from "./report/report.ts";
 import { formatOutcome } from "./summary.ts";
@@ -40,15 +41,17 @@ export async function runSimulation(root: string, args: readonly string[], readS
     console.error(`✗ ${(error as Error).message}`);
     return WRONG_USAGE;
   }
+  const reportFile = placeReport(root, options);
   let outcome: Outcome;
   try {
-    outcome = await simulate(root, options, files);
+    outcome = await simulate(root, options, files, reportFile);
   } catch (error) {
     if (!(error instanceof CannotStart)) throw error;
     console.error(`✗ ${error.message}`);
     return WRONG_USAGE;
   }
-  const reportFile = await writeReport(root, outcome);
+  await mkdir(dirname(reportFile), { recursive: true });
+  await writeFile(reportFile, formatReport(outcome));
   console.log(formatOutcome(outcome, relative(process.cwd(), reportFile)));
   if (outcome.stopped) return INTERRUPTED;
   return outcome.verdicts.every(({ holds }) => holds) ? HOLDS : MISSED;
@@ -59,15 +62,16 @@ class CannotStart extends Error {
   override readonly name = "CannotStart";
 }
 
-async function simulate(root: string, options: Options, files: ChosenFile[]): Promise<Outcome> {
+async function simulate(root: string, options: Options, files: ChosenFile[], reportFile: string): Promise<Outcome> {
   const startedAt = new Date(), machine = describeMachine();
   const stop = listenForStop();
   const tally = createTally();
   const receipts = createReceipts({ target: options.target, tally, patienceMs: options.patienceMs });
+  const album = createAlbum({ reportFile, elapsedMs: tally.elapsedMs });
   let driver: Driver | undefined;
   try {
     console.log(`• ${describeLoad(options)}, ${options.driver === "browser" ? "in Chromium" : "by HTTP"}, at ${options.target} (seed ${options.seed})`);
-    driver = await openDriver(root, options, tally, receipts, stop.signal).catch((error: Error) => {
+    driver = await openDriver(root, options, { tally, receipts, album, signal: stop.signal }).catch((error: Error) => {
       throw new CannotStart(error.message, { cause: error });
     });
     tally.begin();
@@ -77,8 +81,13 @@ async function simulate(root: string, options: Options, files: ChosenFile[]): Pr
       tally.end();
       progress.enter(stop.signal.aborted ? "stopped; a last look at the receipts" : "everybody is done; the receipts are looked up");
       const missing = await receipts.settle(stop.signal);
+      const broken = receipts.broken();
+      if (driver.photographReceipts && broken.length > 0 && !stop.signal.aborted) {
+        progress.enter(`the receipts of ${plural(broken.length, "user")} are photographed`);
+        await driver.photographReceipts(broken);
+      }
       const facts: [string, string][] = [...await driver.facts(), ...machine, ["Files", describeFiles(files)]];
-      return concludeRun({ startedAt, options, stopped: stop.signal.aborted, tally, receipts, missing, facts });
+      return concludeRun({ startedAt, options, stopped: stop.signal.aborted, tally, receipts, missing, album, facts });
     } finally {
       progress.stop();
     }
@@ -89,8 +98,8 @@ async function simulate(root: string, options: Options, files: ChosenFile[]): Pr
   }
 }
 
-async function openDriver(root: string, options: Options, tally: Tally, receipts: Receipts, signal: AbortSignal): Promise<Driver> {
-  const common = { target: options.target, timeoutMs: options.timeoutMs, tally, receipts, signal };
+async function openDriver(root: string, options: Options, books: { tally: Tally; receipts: Receipts; album: Album; signal: AbortSignal }): Promise<Driver> {
+  const common = { target: options.target, timeoutMs: options.timeoutMs, ...books };
   if (options.driver === "http") return createHttpDriver({ ...common, sockets: options.sockets });
   return openBrowserDriver({ ...common, root, headless: options.headless, javaScript: options.javaScript, patienceMs: options.patienceMs });
 }
@@ -104,15 +113,15 @@ async function applyLoad(options: Options, files: ChosenFile[], driver: Driver, 
     const session = driver.openSession(name, random);
     tally.enter();
     try {
-      await visits((dueMs) => visit(session, name, random, dueMs));
+      await visits((dueMs) => visit(session, random, dueMs));
     } finally {
       tally.leave();
       await session.close();
     }
   };
-  async function visit(session: Session, name: string, random: () => number, dueMs: number): Promise<void> {
+  async function visit(session: Session, random: () => number, dueMs: number): Promise<void> {
     const chosen = chooseFiles(files, 1 + Math.floor(random() * driver.mostFiles), random);
-    await session.visit(chosen, dueMs).catch((error: Error) => tally.failed(name, { kind: "unexpected", detail: error.message }));
+    await session.visit(chosen, dueMs).catch((error: Error) => tally.failed({ kind: "unexpected", detail: error.message }));
   }
 
   const { arrivalsPerSecond, durationMs } = options;
@@ -131,7 +140,7 @@ async function applyLoad(options: Options, files: ChosenFile[], driver: Driver, 
     neverStarted(count) {
       tally.counts.arrivals += count;
       tally.attempt(count);
-      tally.failed("nobody", { kind: "never started", detail: `no place became free within ${options.patienceMs / 1000} s of the last arrival` }, { times: count });
+      tally.failed({ kind: "never started", detail: `no place became free within ${options.patienceMs / 1000} s of the last arrival` }, count);
     },
   });
 }
@@ -149,13 +158,9 @@ async function reach(target: string): Promise<void> {
   }
 }
 
-async function writeReport(root: string, outcome: Outcome): Promise<string> {
-  const named = outcome.options.reportFile;
-  const stamp = outcome.startedAt.toISOString().slice(0, 19).replaceAll(":", "-");
-  const file = named ? resolve(named) : join(root, ".data", "simulate", `${stamp}.html`);
-  await mkdir(dirname(file), { recursive: true });
-  await writeFile(file, formatReport(outcome));
-  return file;
+function placeReport(root: string, { reportFile }: Options): string {
+  const stamp = new Date().toISOString().slice(0, 19).replaceAll(":", "-");
+  return reportFile ? resolve(reportFile) : join(root, ".data", "simulate", `${stamp}.html`);
 }
 
 function describeMachine(): [string, string][] {

@@ -26,17 +26,8 @@ export interface Trouble {
   detail: string;
 }
 
-/** One error, kept whole; of most only the counts are. */
-export interface Failing extends Trouble {
-  user: string;
-  atMs: number;
-  /** JPEG, base64. */
-  screenshot: string | undefined;
-}
-
 /** What is found out about an upload whose receipt is there, or about none. */
 const NO_ATTEMPT_ENDS_BY: readonly ErrorKind[] = ["dead letter", "wrong hash", "script"];
-const MOST_FAILINGS = 50;
 /** Of one kind; whatever else is said counts as "other". */
 const MOST_DETAILS = 20;
 
@@ -50,13 +41,12 @@ export function createTally(now: () => number = () => performance.now()) {
   const timeline = createTimeline();
   const errors = new Map<ErrorKind, { count: number; details: Map<string, number> }>();
   const retries = new Map<string, number>();
-  const failings: Failing[] = [];
   const counts = { attempted: 0, received: 0, unreceived: 0, bytes: 0, errors: 0, arrivals: 0, visits: 0, activeUsers: 0, mostActiveUsers: 0 };
   let endedAt: number | undefined;
   const elapsedMs = () => (endedAt ?? now()) - startedAt;
 
   return {
-    counts, steps, lateness, timeline, errors, retries, failings, elapsedMs,
+    counts, steps, lateness, timeline, errors, retries, elapsedMs,
     /** Of the load: what was opened before it, such as a browser, does not count. */
     begin() {
       startedAt = now();
@@ -93,7 +83,7 @@ export function createTally(now: () => number = () => performance.now()) {
       steps.stored.add(Math.max(0, storedMs));
       timeline.at(now() - startedAt).stored++;
     },
-    failed(user: string, { kind, detail }: Trouble, { times = 1, screenshot }: { times?: number; screenshot?: string | undefined } = {}) {
+    failed({ kind, detail }: Trouble, times = 1) {
       counts.errors += times;
       if (!NO_ATTEMPT_ENDS_BY.includes(kind)) counts.unreceived += times;
       const known = errors.get(kind) ?? { count: 0, details: new Map<string, number>() };
@@ -101,9 +91,7 @@ export function createTally(now: () => number = () => performance.now()) {
       const worded = known.details.has(detail) || known.details.size < MOST_DETAILS ? detail : "other";
       known.details.set(worded, (known.details.get(worded) ?? 0) + times);
       errors.set(kind, known);
-      const atMs = now() - startedAt;
-      timeline.at(atMs).errors += times;
-      if (failings.length < MOST_FAILINGS || screenshot) failings.push({ kind, detail, user, atMs, screenshot });
+      timeline.at(now() - startedAt).errors += times;
     },
     /** Told to come again, and came again: no error, but somebody waited. */
     retried(why: string) {

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { openWorkload } from "../../src/main/workload.ts";
 import { eventually } from "../support/eventually.ts";
@@ -112,13 +112,20 @@ describe("with a worker", () => {
     expect(await world.sql("select distinct name from files where name like '%日本.txt' and uploader_id = 'simulated-1'")).toContainEqual({ name: "übersicht-日本.txt" });
   });
 
-  test("whoever is refused is shown with what they saw", async () => {
+  test("everyone who is refused is shown with what they saw: twelve in the report, the others in files beside it", async () => {
     const tiny = await openWorld({ MAX_UPLOAD_BYTES: "10" });
     try {
-      const { code, output, page } = await end(simulate("--users 1 --repeats 1 --think 0 --expect errors=0", { target: tiny.url }));
+      const { code, output, page } = await end(simulate("--users 15 --repeats 1 --think 0 --expect errors=0", { target: tiny.url }));
       expect(output).toMatch(/refused: \d+ .*\n.*(Too large|larger|limit)/);
       expect(output).toContain("none, so there is nothing to account for");
-      expect(page).toMatch(/<img src="data:image\/jpeg;base64,[^"]{1000,}" alt="The page as simulated-1 saw it">/);
+      const shown = [...page.matchAll(/<img src="data:image\/jpeg;base64,[^"]{1000,}" alt="The page as (simulated-\d\d) saw it">/g)].map(([, user]) => user!);
+      const beside = `${basename(report, ".html")}-screenshots`;
+      const linked = [...page.matchAll(/<a href="([^"]+)">Picture<\/a> <b>(simulated-\d\d)</g)];
+      expect(shown).toHaveLength(12);
+      expect(new Set([...shown, ...linked.map(([, , user]) => user!)]).size).toBe(15);
+      expect(linked.map(([, address]) => address)).toEqual(linked.map(([, , user]) => `${beside}/${user}.jpg`));
+      for (const [, address] of linked) expect((await readFile(join(folder, address!))).subarray(0, 3)).toEqual(Buffer.from([0xff, 0xd8, 0xff])); // JPEG
+      expect(page.length).toBeLessThan(600_000);
       expect(page).toContain("No upload was received");
       expect(code).toBe(1);
     } finally {
@@ -155,6 +162,17 @@ describe("without a worker", () => {
       expect(await (await fetch(`${world.url}/api/files/${id}/status`)).json()).toMatchObject({ status: "accepted" });
     }
     expect(code).toBe(1);
+    await world.settleAll();
+  });
+
+  test("of everyone in Chromium whose receipt stays missing, the receipt's page is shown", async () => {
+    const files = join(folder, "small");
+    await mkdir(files);
+    await writeFile(join(files, "small.txt"), "nobody is refused for this one");
+    const { output, page } = await end(simulate(`--users 3 --repeats 1 --think 0 --patience 500ms --files ${files}`));
+    expect(output).toMatch(/missing: 3, none of which/);
+    const shown = [...page.matchAll(/<img src="data:image\/jpeg;base64,[^"]{1000,}" alt="The receipt as (simulated-\d) saw it"><figcaption><b>simulated-\d<\/b>, missing,/g)].map(([, user]) => user);
+    expect(shown.toSorted()).toEqual(["simulated-1", "simulated-2", "simulated-3"]);
     await world.settleAll();
   });
 

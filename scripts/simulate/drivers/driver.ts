@@ -1,4 +1,5 @@
 import type { ChosenFile } from "../file-choice.ts";
+import type { Broken } from "../receipts.ts";
 
 /** One person, or one client: what it opened stays open from visit to visit. */
 export interface Session {
@@ -14,6 +15,8 @@ export interface Driver {
   openSession(user: string, random: () => number): Session;
   /** Files a visit may hand in at once. */
   mostFiles: number;
+  /** Pictures of what was found out after its owner had left, where there is something to be seen. */
+  photographReceipts?(broken: readonly Broken[]): Promise<void>;
   /** What a reader of the report has to know of it, such as the browser's version and memory. */
   facts(): Promise<[name: string, value: string][]>;
   close(): Promise<void>;

@@ -36,7 +36,7 @@ export function createHttpDriver({ target, sockets, timeoutMs, tally, receipts, 
       if (signal.aborted) return;
       if ("status" in outcome && outcome.status === 202) {
         const receipt = readReceipt(outcome.text);
-        if (!receipt) return tally.failed(user, { kind: "no receipt", detail: `202 with ${outcome.text.slice(0, 80) || "nothing"}` });
+        if (!receipt) return tally.failed({ kind: "no receipt", detail: `202 with ${outcome.text.slice(0, 80) || "nothing"}` });
         const nowMs = performance.now();
         tally.received(file.sizeBytes, nowMs - dueMs);
         return receipts.add({ fileId: receipt, file, user, receivedMs: nowMs });
@@ -45,7 +45,7 @@ export function createHttpDriver({ target, sockets, timeoutMs, tally, receipts, 
       const trouble = "status" in outcome ? readRefusal(outcome) : outcome;
       // Nobody comes back at the same moment as all the others.
       const jitteredMs = (waitMs ?? 0) * (1 + random() / 2);
-      if (waitMs === undefined || performance.now() + jitteredMs >= givesUpAt) return tally.failed(user, trouble);
+      if (waitMs === undefined || performance.now() + jitteredMs >= givesUpAt) return tally.failed(trouble);
       tally.retried(trouble.kind === "network" ? "the connection failed" : trouble.detail);
       await sleep(jitteredMs, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;

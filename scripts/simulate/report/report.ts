@@ -1,3 +1,4 @@
+import type { Picture } from "../album.ts";
 import { describeLoad, type Outcome } from "../outcome.ts";
 import { formatBytes, formatCount, formatMs, formatRate, formatSetting, formatShare, plural } from "../quantities.ts";
 import { ERROR_KINDS, type ErrorKind, type Step } from "../tally.ts";
@@ -105,12 +106,20 @@ ${rows.join("\n")}
 </tbody></table></div></section>`;
 }
 
-function screenshots({ tally }: Outcome): string {
-  const shots = tally.failings.filter(({ screenshot }) => screenshot);
-  if (shots.length === 0) return "";
+function screenshots({ pictures, unseen }: Outcome): string {
+  const shown = pictures.filter(({ address }) => address.startsWith("data:")), linked = pictures.filter((picture) => !shown.includes(picture));
+  const none = unseen === 0 ? "" : `<p class="soft">Of ${plural(unseen, "user")} more there is no picture: the browser or the page was gone, or did not answer.</p>`;
+  if (pictures.length === 0) return none && `<section><h2>What they saw</h2>${none}</section>`;
   return `<section><h2>What they saw</h2><div class="shots">
-${shots.map(({ user, kind, detail, atMs, screenshot }) => `<figure class="card"><img src="data:image/jpeg;base64,${screenshot}" alt="The page as ${escape(user)} saw it"><figcaption><b>${escape(user)}</b>, ${kind}, after ${formatMs(atMs)}<br><span class="soft"><bdi>${escape(detail)}</bdi></span></figcaption></figure>`).join("\n")}
-</div></section>`;
+${shown.map((picture) => `<figure class="card"><img src="${picture.address}" alt="The ${picture.isReceipt ? "receipt" : "page"} as ${escape(picture.user)} saw it"><figcaption>${caption(picture)}</figcaption></figure>`).join("\n")}
+</div>${linked.length === 0 ? "" : `<p class="soft">The others are in the folder beside this report.</p>
+<ul class="card links">
+${linked.map((picture) => `<li><a href="${escape(picture.address)}">Picture</a> ${caption(picture)}</li>`).join("\n")}
+</ul>`}${none}</section>`;
+}
+
+function caption({ user, kind, detail, atMs, isReceipt }: Picture): string {
+  return `<b>${escape(user)}</b>, ${kind}, ${isReceipt ? "the receipt at the end" : `after ${formatMs(atMs)}`}<br><span class="soft"><bdi>${escape(detail)}</bdi></span>`;
 }
 
 function facts({ options, facts: known, tally }: Outcome): string {

@@ -82,6 +82,9 @@ details[open] summary { color: var(--ink); }
 :focus-visible { outline: 3px solid var(--link); outline-offset: 3px; border-radius: 6px; }
 .shots { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1.25rem; }
 .shots img { display: block; width: 100%; height: auto; border: 1px solid var(--line); border-radius: 10px; }
+.links { display: grid; gap: 0.75rem; font-size: 0.875rem; }
+.links li { overflow-wrap: anywhere; }
+.links a { float: inline-end; margin-inline-start: 1rem; color: var(--link); }
 .shots figcaption { padding-top: 0.5rem; font-size: 0.875rem; overflow-wrap: anywhere; }
 @media (max-width: 44rem) {
   .figures { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0.75rem; }
