@@ -2,7 +2,7 @@
 const ASK_AGAIN_MS = [500, 2_000, 8_000];
 const LATE_MS = [0, 500, 2_000]; // a server may be taking in a body whose connection is gone already
 const ANSWER_WITHIN_MS = 10_000;
-const PASSING = [408, 423, 425, 429];
+const REFUSED = [400, 413, 415]; // with its bytes, too; any other answer may be a proxy's, and say nothing
 
 /**
  * @param item  with an address, or with the Idempotency-Key of the one request that had all of it
@@ -19,31 +19,31 @@ export async function endOnServer(item, endpoint, metadata) {
 /** true, false; undefined: the server does not say. */
 export async function isReceived(fileId) {
   try {
-    const { ok, status } = await ask(`/api/files/${fileId}/status`, {});
-    return ok ? true : status === 404 ? false : undefined;
+    const response = await ask(`/api/files/${fileId}/status`, {});
+    if (response.status === 404) return false;
+    return response.ok && (await response.json()).file_id === fileId ? true : undefined; // else it is a proxy's page
   } catch {
     return undefined;
   }
 }
 
 async function tryToEnd(item, endpoint, metadata) {
-  const cameWhole = item.url === null;
-  if (cameWhole) {
+  if (item.url === null) {
     // The same creation without its bytes: it leads to what the first one made, or to an empty upload that can be ended.
     const created = await ask(endpoint, { method: "POST", headers: {
       "Upload-Length": String(item.sizeBytes), "Upload-Metadata": encoded(metadata), "Idempotency-Key": item.idempotencyKey,
     } });
-    if (!created.ok) return created.status >= 500 || PASSING.includes(created.status) ? "unknown" : "ended"; // else refused with its bytes, too
+    if (created.status !== 201) return REFUSED.includes(created.status) ? "ended" : "unknown";
     item.url = new URL(created.headers.get("Location"), endpoint).href;
     item.fileId = new URL(item.url).pathname.split("/").at(-1);
     item.cameWhole = true;
     if (Number(created.headers.get("Upload-Offset")) === item.sizeBytes) return "received";
   }
-  const { ok, status } = await ask(item.url, { method: "DELETE" });
+  const { status } = await ask(item.url, { method: "DELETE" });
   if (status === 409) return "received"; // complete, and promised
-  if (!ok && status !== 404 && status !== 410) return "unknown";
-  if (ok && !item.cameWhole) return "ended";
-  for (const lateMs of ok ? LATE_MS : [0]) {
+  if (![204, 404, 410].includes(status)) return "unknown";
+  if (status === 204 && !item.cameWhole) return "ended";
+  for (const lateMs of item.cameWhole ? LATE_MS : [0]) {
     await pause(lateMs);
     const received = await isReceived(item.fileId);
     if (received !== false) return received ? "received" : "unknown";

@@ -36,7 +36,7 @@ export function createQueue({ openSending, refusalOf, senderNow, follow, changed
     for (const { file, path } of found) {
       const same = [...(alike.get(likenessOf(file)) ?? [])].filter((item) => item.path === path || !item.path || !path);
       const unfinished = same.find((item) => item.state === "broken" || (item.state === "paused" && !item.file));
-      if (unfinished) Object.assign(unfinished, { file, state: "paused", trouble: "" });
+      if (unfinished) Object.assign(unfinished, { file, state: "paused", trouble: "", isUnsure: false });
       if (unfinished) resume(unfinished);
       else if (!again && same.some(({ state }) => state !== "refused" && state !== "failed")) twice.push({ file, path });
       else insert(file, path);

@@ -183,7 +183,7 @@ export function createSending({ endpoint, memory, changed, moved, began, receive
     const offset = await offsetOf(item);
     if (item.state !== "offline" || item.timer !== timer || item.attempt || offset === undefined) return; // or the next attempt asks again
     stop(item);
-    memory.forget(item);
+    if (offset === null || offset === item.sizeBytes) memory.forget(item);
     if (offset === item.sizeBytes) return received(item);
     if (offset === null) Object.assign(item, { url: null, fileId: null, isAsked: false, idempotencyKey: undefined, sentBytes: 0, acknowledgedBytes: 0 });
     start(item);
