@@ -55,7 +55,10 @@ interface Row {
 
 /** @throws PageTrouble; Puppeteer's own where the browser is gone */
 export async function openUploadPage(page: Page, { target, user, timeoutMs, javaScript }: { target: string; user: string; timeoutMs: number; javaScript: boolean }): Promise<OpenUploadPage> {
+  // Each visit is a tab of its own: in the last one's the page would list what that one handed in, and not take the same file twice unasked.
+  const fresh = await page.evaluateOnNewDocument("try { sessionStorage.clear(); } catch {}");
   const response = await page.goto(`${target}/upload`, { waitUntil: "load", timeout: timeoutMs });
+  await page.removeScriptToEvaluateOnNewDocument(fresh.identifier);
   if (response && !response.ok()) throw new PageTrouble({ kind: "page", detail: await readErrorPage(page, response.status()) });
   const input = (await page.waitForSelector("#file", { timeout: timeoutMs })) as ElementHandle | null;
   if (!input) throw new PageTrouble({ kind: "page", detail: "there is no field for a file on it" });
