@@ -13,7 +13,7 @@ import { createApp } from "../http/app.ts";
 import { createEventStream, type EventStream } from "../http/event-stream.ts";
 import * as format from "../http/format.ts";
 import { createRateLimits } from "../http/rate-limit.ts";
-import { createHttpServer } from "../http/server.ts";
+import { closeUnused, createHttpServer } from "../http/server.ts";
 import { createCounters } from "../stream/counters.ts";
 import { createAccept } from "../uploads/accept.ts";
 import { createAdmission } from "../uploads/admission.ts";
@@ -158,7 +158,10 @@ export async function openSite(context: Context): Promise<Site> {
       resumable.stop();
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       // A connection whose upload has just been finished is idle only then, and its client would keep it.
-      const closing = setInterval(() => server.closeIdleConnections(), CLOSE_IDLE_EVERY_MS);
+      const closing = setInterval(() => {
+        server.closeIdleConnections();
+        closeUnused(server);
+      }, CLOSE_IDLE_EVERY_MS);
       server.closeIdleConnections();
       await closed;
       clearInterval(closing);

@@ -198,11 +198,10 @@ test("a search that found nothing yet, with older files behind it, says so; 'sto
     const room = { ofInbox: (inbox.store as unknown as Roomy).room, ofStorage: (storage as unknown as Roomy).room };
     (inbox.store as unknown as Roomy).room = () => ({ ...room.ofInbox(), freeBytes: 3 * 2 ** 40 });
     (storage as unknown as Roomy).room = () => ({ ...room.ofStorage(), freeBytes: 5 * 2 ** 40 });
-    await page.setRequestInterception(true);
-    page.on("request", (request) => {
-      if (!request.url().includes("/api/files?")) return void request.continue();
-      void request.respond({ contentType: "application/json", body: JSON.stringify({ files: [], next_cursor: "older" }) });
-    });
+    await page.evaluateOnNewDocument(`{
+      const { fetch } = globalThis; // not by interception of requests, which does not go well with a stream that stays open
+      globalThis.fetch = async (url, init) => (String(url).includes("/api/files?") ? Response.json({ files: [], next_cursor: "older" }) : fetch(url, init));
+    }`);
     await page.goto(`${world.url}/dashboard`, { waitUntil: "load" });
     const free = () => page.$eval('[data-figure="free"]', (figure) => figure.textContent);
     await eventually(async () => [await free(), (await (await fetch(`${world.url}/dashboard`)).text()).includes('data-figure="free">3 TiB<')], ["3 TiB", true]);

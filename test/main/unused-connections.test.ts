@@ -1,0 +1,18 @@
+import { connect } from "node:net";
+import { once } from "node:events";
+import { expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
+import { openWorld } from "../support/world.ts";
+
+test("a connection that a browser opened in advance, and never used, does not hold up the end", async () => {
+  const world = await openWorld();
+  const { hostname, port } = new URL(world.url);
+  const unused = connect(Number(port), hostname);
+  unused.on("error", () => {});
+  await once(unused, "connect");
+  await eventually(() => new Promise((resolve) => world.site.server.getConnections((_error, count) => resolve(count))), 1);
+  const since = performance.now();
+  await world.close();
+  expect(performance.now() - since).toBeLessThan(3_000);
+  unused.destroy();
+});
