@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
+import { connectionsOf } from "./connections.ts";
 
 export interface MinimumRate {
   /** A body that brings less than this, on average over a window, is given up. 0: none is. Needs countBodies. */
@@ -99,11 +100,7 @@ const MOST_BETWEEN_LOOKS_MS = 1_000;
 
 /** Looks at all connections in turn, so that a request itself pays next to nothing. */
 function lookAtConnections(server: Server, windowMs: number, look: (socket: Socket, passedMs: number) => void): void {
-  const connections = new Set<Socket>();
-  server.on("connection", (socket: Socket) => {
-    connections.add(socket);
-    socket.once("close", () => connections.delete(socket));
-  });
+  const connections = connectionsOf(server);
   const everyMs = Math.min(MOST_BETWEEN_LOOKS_MS, windowMs / LOOKS_PER_WINDOW);
   let lookedAt = performance.now();
   const timer = setInterval(() => {

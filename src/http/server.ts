@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import type { Express } from "express";
 import { FAILURES, type FailureCode } from "../core/errors.ts";
 import { networkOf } from "./client-address.ts";
+import { connectionsOf } from "./connections.ts";
 import { countBodies, isHeldUp, keepAnswerRate, keepMinimumRate } from "./minimum-rate.ts";
 
 export interface ServerSettings {
@@ -46,7 +47,7 @@ export function createHttpServer({
   // A client that asks first is told to go on only when the size it names can be accepted: see uploads/routes.ts.
   server.on("checkContinue", (req, res) => app(req, res));
   server.on("checkExpectation", (req, res) => app(req, res)); // any other: not ours to meet, and no reason to refuse
-  rememberConnections(server);
+  connectionsOf(server); // known from the first one on
   server.maxConnections = mostConnections;
   if (!behindProxy) shareConnections(server, mostConnections);
   server.on("clientError", answerUnparsable);
@@ -56,22 +57,6 @@ export function createHttpServer({
   keepMinimumRate(server, { leastBytesPerSecond, windowMs: idleMs, giveUp: giveUpSlow });
   keepAnswerRate(server, { leastBytesPerSecond: leastAnswerBytesPerSecond, windowMs: idleMs, answerOn: messageOf });
   return server;
-}
-
-const connectionsOf = new WeakMap<Server, Set<Socket>>();
-
-function rememberConnections(server: Server): void {
-  const connections = new Set<Socket>();
-  connectionsOf.set(server, connections);
-  server.on("connection", (socket: Socket) => {
-    connections.add(socket);
-    socket.once("close", () => connections.delete(socket));
-  });
-}
-
-/** Closes connections on which nothing was ever asked, as browsers open some in advance: to Node they are not idle, but new. */
-export function closeUnused(server: Server): void {
-  for (const socket of connectionsOf.get(server) ?? []) if (socket.bytesRead === 0) socket.destroy();
 }
 
 /** One address has at most as many connections as are free, or it could take all, and nobody else would be heard. */

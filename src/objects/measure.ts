@@ -29,7 +29,7 @@ export function sha256Of(bytes: Uint8Array): string {
 }
 
 /** What file-type looks at, at the most. */
-const SNIFFED_BYTES = 4_100;
+export const SNIFFED_BYTES = 4_100;
 
 /**
  * The MIME type by magic bytes; undefined: none that is known, as with plain text.

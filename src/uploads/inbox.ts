@@ -3,7 +3,7 @@ import type { Clock } from "../core/clock.ts";
 import { Failure, Unavailable } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { isDerived, newId, nonce } from "../core/ids.ts";
-import { createMeasure, sha256Of, sniffType } from "../objects/measure.ts";
+import { createMeasure, sha256Of, SNIFFED_BYTES, sniffType } from "../objects/measure.ts";
 import { Damaged, type ByteRange, type ObjectStore } from "../objects/object-store.ts";
 import type { Verifier } from "../objects/verify.ts";
 import { checkFileType } from "./file-types.ts";
@@ -51,7 +51,6 @@ export function unreadable(uploadId: string): Settled {
 
 const MANIFEST_BYTES = 4_096; // a manifest is shorter, unless its names are made of what JSON escapes
 const MOST_COMMITS = 5; // each but the first because the manifest that was in the way is gone
-const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 
 /** `found`: a manifest was there before. `replaced`: one was, of which nothing could be read any more. */
 export interface Committed {
@@ -85,7 +84,7 @@ export function createInbox({ store, smallObjectBytes, limitBytes, allowedTypes,
       checkFileType(allowedTypes, sniffedType, declaredType, bytes);
       return { sizeBytes, sha256: sha256Of(bytes), sniffedType, bytes, blobKey: null };
     }
-    const head = chunks[0]!.length >= HEAD_BYTES ? chunks[0]! : Buffer.concat(chunks, sizeBytes);
+    const head = chunks[0]!.length >= SNIFFED_BYTES ? chunks[0]! : Buffer.concat(chunks, sizeBytes);
     const sniffedType = await sniffType(head);
     checkFileType(allowedTypes, sniffedType, declaredType, head);
     const measure = createMeasure();

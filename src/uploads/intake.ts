@@ -34,12 +34,12 @@ export function collectUpTo(source: Readable, mostBytes: number): Promise<{ chun
   });
 }
 
-const PAUSE_ABOVE_BYTES = 262_144; // of chunks that nobody has taken yet
+export const PAUSE_ABOVE_BYTES = 262_144; // of chunks that nobody has taken yet
 const CHUNK_BYTES = 65_536; // what a socket brings at once
 
 /** Memory that a stream to a store holds at most besides the store's own: the queue, the chunk past its limit, one more in the request. */
 export const INTAKE_MEMORY_BYTES = PAUSE_ABOVE_BYTES + 2 * CHUNK_BYTES;
-const RESUME_BELOW_BYTES = 131_072; // and not at zero, so that the writer never waits for the socket to start again
+export const RESUME_BELOW_BYTES = 131_072; // and not at zero, so that the writer never waits for the socket to start again
 
 /**
  * The chunks that were collected and all that follow, measured as it comes. A queue filled by the stream's events: the
@@ -110,6 +110,6 @@ export function restOf(collected: Buffer[], source: Readable, measure: Measure, 
 }
 
 /** The client went away, or did not send what it said it would. */
-function brokenOff(cause: unknown): Failure {
+export function brokenOff(cause?: unknown): Failure {
   return new Failure("MALFORMED_REQUEST", "The connection closed before the last byte.", { cause });
 }

@@ -3,6 +3,7 @@ import { accountOf } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
 import { addressOf } from "../http/client-address.ts";
+import { letGoOn } from "../http/expect-continue.ts";
 import { createFormReader } from "../http/multipart.ts";
 import type { RateLimits } from "../http/rate-limit.ts";
 import type { Accept, Receipt } from "./accept.ts";
@@ -84,7 +85,7 @@ export function createDoor({ accept, inbox, admission, rates, limitBytes }: Door
     if (sizeBytes !== undefined && sizeBytes > mostBytes) throw new Failure("FILE_TOO_LARGE");
     const address = addressOf(req);
     const place = rates.limited(res, { address, account: accountOf(res) }, () => admission.admit(address, sizeBytes));
-    if (req.headers.expect !== undefined && req.httpVersion !== "1.0" && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
+    letGoOn(req, res);
     return place;
   }
 

@@ -269,12 +269,12 @@ export const GUARDS = [
   },
   {
     guard: "Complete is said of nothing that is not promised", file: "src/uploads/resumable/resumable.ts",
-    from: "const isNew = await finish(now, hashes.take(`${now.upload_id} ${now.nonce}`, offset), admit);", to: "const isNew = false;",
+    from: "const isNew = await finish(now, hashes.take(incarnationOf(now), offset), admit);", to: "const isNew = false;",
     test: ["test/uploads/tus-crashes.test.ts", "is not called complete"],
   },
   {
     guard: "What came of a request that broke off stays", file: "src/uploads/resumable/piece-intake.ts",
-    from: "      if (whole && ending && ending", to: "      if (ending && ending",
+    from: "if (why && (whole || ending === \"overlong\")) throw why;", to: "if (why) throw why;",
     test: ["test/uploads/tus-broken-off.test.ts", "breaks off is kept"],
   },
   {

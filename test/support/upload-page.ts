@@ -2,7 +2,9 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import puppeteer, { type ElementHandle, type Page } from "puppeteer";
+import { throughFaultProxy } from "./fault-proxy.ts";
 import { servers } from "./servers.ts";
+import { openWorld } from "./world.ts";
 
 export interface Row {
   name: string;
@@ -34,6 +36,21 @@ export async function openUploader() {
     async close() {
       await browser.close();
       await rm(folder, { recursive: true });
+    },
+  };
+}
+
+/** A world of its own, reached over a line that can be told to fail, and a browser for its upload page. */
+export async function openUploaderOverLine() {
+  const [world, uploader] = await Promise.all([openWorld(), openUploader()]);
+  const line = await throughFaultProxy(world.url);
+  return {
+    world, uploader, line,
+    url: line.url.replace(/\/$/, ""),
+    async close() {
+      await uploader.close();
+      await line.close();
+      await world.close();
     },
   };
 }

@@ -3,30 +3,21 @@ import { readFile } from "node:fs/promises";
 import type { HTTPRequest } from "puppeteer";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
-import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
 import { TUS } from "../support/tus.ts";
-import { openUploader, type UploadPage } from "../support/upload-page.ts";
-import { openWorld, type World } from "../support/world.ts";
+import { openUploaderOverLine, type UploadPage } from "../support/upload-page.ts";
 
 const MIB = 1024 * 1024;
 const TOO_LATE = "Too late to cancel: it is received.";
 
-let world: World;
-let line: Awaited<ReturnType<typeof throughFaultProxy>>;
-let url: string;
-let uploader: Awaited<ReturnType<typeof openUploader>>;
+let opened: Awaited<ReturnType<typeof openUploaderOverLine>>;
+let { world, line, url, uploader } = {} as typeof opened;
 let person: UploadPage;
 beforeAll(async () => {
-  [world, uploader] = await Promise.all([openWorld(), openUploader()]);
-  line = await throughFaultProxy(world.url);
-  url = line.url.replace(/\/$/, "");
+  opened = await openUploaderOverLine();
+  ({ world, line, url, uploader } = opened);
 });
-afterAll(async () => {
-  await uploader.close();
-  await line.close();
-  await world.close();
-});
+afterAll(() => opened.close());
 beforeEach(async () => {
   line.set({});
   person = await uploader.open(url);

@@ -198,7 +198,8 @@ export function uploadOfBlob(key: string): { id: string; nonce: string } | undef
   return id !== undefined && own !== undefined ? { id, nonce: own } : undefined;
 }
 
-function incarnationOf({ upload_id: id, nonce: own }: Pick<PartialUpload, "upload_id" | "nonce">): string {
+/** The upload and nothing else that was or will be under its id. */
+export function incarnationOf({ upload_id: id, nonce: own }: Pick<PartialUpload, "upload_id" | "nonce">): string {
   return `${id}_${own}`;
 }
 

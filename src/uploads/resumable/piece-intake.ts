@@ -1,5 +1,6 @@
 import type { Readable } from "node:stream";
 import { Failure } from "../../core/errors.ts";
+import { brokenOff, PAUSE_ABOVE_BYTES, RESUME_BELOW_BYTES } from "../intake.ts";
 
 /** When a piece ends although more may come, so that what came is durable soon, whatever happens then. */
 export interface PieceLimits {
@@ -16,16 +17,13 @@ export interface PieceLimits {
 /** How a body came to its end. `stopped`: by us. */
 export type Ending = "ended" | "broken" | "stopped" | "overlong";
 
-const PAUSE_ABOVE_BYTES = 262_144; // of chunks that nobody has taken yet; as in intake.ts
-const RESUME_BELOW_BYTES = 131_072;
-
 export type PieceIntake = ReturnType<typeof openPieceIntake>;
 
 /**
  * Cuts a body into pieces as it comes. Unlike the one-piece intake it gives out all that has come when the body breaks off:
  * whoever sends to a resumable upload goes on from there.
  * @param mostBytes  of the whole body
- * @param whyStopped  what to throw where what came before `stop` is of no use
+ * @param whyStopped  what is told to whom we stopped
  */
 export function openPieceIntake(source: Readable, mostBytes: number, limits: PieceLimits, whyStopped: () => Failure) {
   const queue: Buffer[] = [];
@@ -77,8 +75,8 @@ export function openPieceIntake(source: Readable, mostBytes: number, limits: Pie
         const inTime = await news(whole || sizeBytes === 0 ? undefined : silenceAfter(sizeBytes, beganAt));
         if (!inTime && queue.length === 0) return;
       }
-      if (ending === "overlong") throw new Failure("FILE_TOO_LARGE", "These are more bytes than the upload has left to come.");
-      if (whole && ending && ending !== "ended") throw ending === "stopped" ? whyStopped() : new Failure("MALFORMED_REQUEST", "The connection closed before the last byte.");
+      const why = failure();
+      if (why && (whole || ending === "overlong")) throw why;
       const chunk = queue.shift();
       if (!chunk) return;
       queuedBytes -= chunk.length;
@@ -88,6 +86,13 @@ export function openPieceIntake(source: Readable, mostBytes: number, limits: Pie
       const ageMs = performance.now() - beganAt;
       if (!whole && (ageMs >= limits.mostAgeMs || (ageMs >= limits.ageMs && sizeBytes >= limits.leastBytes))) return;
     }
+  }
+
+  /** Why not all came that was to; undefined: it did, or still may. */
+  function failure(): Failure | undefined {
+    if (ending === "overlong") return overlong();
+    if (ending === "broken") return brokenOff();
+    return ending === "stopped" ? whyStopped() : undefined;
   }
 
   function silenceAfter(sizeBytes: number, beganAt: number): number {
@@ -113,7 +118,12 @@ export function openPieceIntake(source: Readable, mostBytes: number, limits: Pie
     /** Takes nothing more. What has come is still given out. */
     stop: () => end("stopped"),
     ending: () => ending,
+    failure,
     /** For how long nothing has come although we wanted it. */
     silentMs: () => (ending || source.isPaused() || queue.length > 0 ? 0 : performance.now() - heardAt),
   };
+}
+
+export function overlong(): Failure {
+  return new Failure("FILE_TOO_LARGE", "These are more bytes than the upload has left to come.");
 }

@@ -1,15 +1,13 @@
 import { Failure } from "../../core/errors.ts";
 import { passGarbage } from "../../core/garbage.ts";
-import { sniffType, type Measure } from "../../objects/measure.ts";
+import { SNIFFED_BYTES, sniffType, type Measure } from "../../objects/measure.ts";
 import { checkFileType } from "../file-types.ts";
 import type { Inbox } from "../inbox.ts";
 import type { PartialUpload } from "./partial-record.ts";
-import type { PartialUploads } from "./partial-uploads.ts";
+import { incarnationOf, type PartialUploads } from "./partial-uploads.ts";
 import type { PieceIntake } from "./piece-intake.ts";
 import type { RunningHashes } from "./running-hashes.ts";
 import { createChecksum, readMetadata, type Checksum } from "./tus-headers.ts";
-
-const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 
 /** Writes what a request brings to a resumable upload, piece by piece, each durable before the next is begun. */
 export function createPieceWriter({ inbox, partials, hashes, allowedTypes }: {
@@ -25,7 +23,7 @@ export function createPieceWriter({ inbox, partials, hashes, allowedTypes }: {
    * what the intake throws: nothing of that piece is kept then; Unavailable
    */
   async function write(partial: PartialUpload, intake: PieceIntake, from: number, { mostPieces, checksum }: { mostPieces: number; checksum: Checksum | undefined }): Promise<void> {
-    const id = `${partial.upload_id} ${partial.nonce}`;
+    const id = incarnationOf(partial);
     const sum = checksum && createChecksum(checksum);
     const measure = hashes.resume(id, from);
     let at = from;
@@ -67,7 +65,7 @@ export function createPieceWriter({ inbox, partials, hashes, allowedTypes }: {
       }
       held.push(chunk);
       heldBytes += chunk.length;
-      if (heldBytes < HEAD_BYTES) continue;
+      if (heldBytes < SNIFFED_BYTES) continue;
       const head = Buffer.concat(held);
       checkFileType(allowedTypes, await sniffType(head), declaredType, head);
       held = undefined;

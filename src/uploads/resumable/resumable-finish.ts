@@ -3,9 +3,9 @@ import { passGarbage } from "../../core/garbage.ts";
 import { Failure } from "../../core/errors.ts";
 import { newId, nonce } from "../../core/ids.ts";
 import type { Clock } from "../../core/clock.ts";
-import { createMeasure, sha256Of, sniffType } from "../../objects/measure.ts";
+import { createMeasure, sha256Of, SNIFFED_BYTES, sniffType } from "../../objects/measure.ts";
 import { Damaged } from "../../objects/object-store.ts";
-import type { Accept } from "../accept.ts";
+import type { Accept, Upload } from "../accept.ts";
 import { checkFileType } from "../file-types.ts";
 import { BLOBS } from "../inbox-keys.ts";
 import type { Inbox, Received } from "../inbox.ts";
@@ -14,7 +14,6 @@ import type { PartialUploads, Piece } from "./partial-uploads.ts";
 import { readUploaderId } from "../request-fields.ts";
 import { readMetadata } from "./tus-headers.ts";
 
-const HEAD_BYTES = 4_100; // what magic bytes are looked for in
 const MOST_TRIES = 5;
 const NOT_FOR_GOOD = new Set(["UNAVAILABLE", "SHUTTING_DOWN", "OUT_OF_SPACE", "TOO_BUSY", "BACKLOG_FULL"]);
 
@@ -60,7 +59,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
       const { parts } = found;
       pieces = found.pieces;
       const received = await gather(claimed, pieces, { sha256, admit });
-      await acceptReceived(claimed, received);
+      await accept.accept(uploadOf(claimed, received));
       await tidyUp(claimed, parts, received.lent ? received.blobKey : null);
       return true;
     } catch (error) {
@@ -134,7 +133,7 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
   async function gather(partial: PartialUpload, pieces: Piece[], { sha256, admit }: { sha256: string | undefined; admit: Admit }): Promise<Received> {
     const sizeBytes = sizeOf(pieces);
     const { declaredType } = readMetadata(partial.metadata);
-    const head = await read(pieces, Math.min(HEAD_BYTES, sizeBytes));
+    const head = await read(pieces, Math.min(SNIFFED_BYTES, sizeBytes));
     const sniffedType = await sniffType(head);
     checkFileType(allowedTypes, sniffedType, declaredType, head);
     const found = { sizeBytes, sniffedType, bytes: undefined };
@@ -194,20 +193,13 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
     return found.stream;
   }
 
-  async function acceptReceived(partial: PartialUpload, received: Received): Promise<void> {
-    const { fileName, declaredType, uploaderId } = readMetadata(partial.metadata);
-    await accept.accept({
-      accountId: partial.owner_id, received, fileName: fileName ?? nameless(partial.upload_id), declaredType,
-      uploaderId: readUploaderId(uploaderId), idempotencyKey: undefined, uploadId: partial.upload_id,
-    });
-  }
-
   return { finish };
 }
 
-/** What a file is called whose sender gave it no name. */
-export function nameless(uploadId: string): string {
-  return `upload-${uploadId}`;
+/** As every way in hands it over. @throws Failure INVALID_UPLOADER_ID, MALFORMED_TUS_HEADER */
+export function uploadOf({ upload_id: uploadId, owner_id: accountId, metadata }: Pick<PartialUpload, "upload_id" | "owner_id" | "metadata">, received: Received): Upload {
+  const { fileName = `upload-${uploadId}`, declaredType, uploaderId } = readMetadata(metadata);
+  return { accountId, received, fileName, declaredType, uploaderId: readUploaderId(uploaderId), idempotencyKey: undefined, uploadId };
 }
 
 function sizeOf(pieces: Piece[]): number {

@@ -6,7 +6,7 @@ import { derivedId, isId, newId } from "../../core/ids.ts";
 import { Damaged } from "../../objects/object-store.ts";
 import type { Inbox } from "../inbox.ts";
 import type { PartialUpload } from "./partial-record.ts";
-import type { PartialUploads } from "./partial-uploads.ts";
+import { incarnationOf, type PartialUploads } from "./partial-uploads.ts";
 import { openPieceIntake, type PieceIntake, type PieceLimits } from "./piece-intake.ts";
 import { createPieceWriter } from "./piece-writer.ts";
 import type { Admit, Finish } from "./resumable-finish.ts";
@@ -148,7 +148,7 @@ export function createResumable(settings: ResumableSettings) {
     if (now.state === "finished") return completed(offset, false);
     const complete = offset === now.size_bytes;
     if (complete && now.concat?.kind !== "partial") {
-      const isNew = await finish(now, hashes.take(`${now.upload_id} ${now.nonce}`, offset), admit);
+      const isNew = await finish(now, hashes.take(incarnationOf(now), offset), admit);
       return completed(offset, isNew);
     }
     const expiresAt = new Date((touchedAt ?? new Date(now.created_at)).getTime() + expiryMs);
@@ -189,10 +189,8 @@ export function createResumable(settings: ResumableSettings) {
       const intake = (sender.intake = openPieceIntake(source, leftBytes, pieceLimits, whyStopped));
       if (stopping) intake.stop();
       await pieces.write(upload, intake, from, { mostPieces: MOST_PIECES - count, checksum });
-      const ending = intake.ending();
-      if (ending === "broken") throw new Failure("MALFORMED_REQUEST", "The connection closed before the last byte.");
-      if (ending === "overlong") throw new Failure("FILE_TOO_LARGE", "These are more bytes than the upload has left to come.");
-      if (ending === "stopped") throw whyStopped();
+      const failure = intake.failure();
+      if (failure) throw failure;
       return await toEnd(upload, admit);
     } finally {
       sender.leave();

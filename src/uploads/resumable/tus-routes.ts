@@ -3,13 +3,15 @@ import { accountOf } from "../../accounts/authenticate.ts";
 import { Failure, Unavailable } from "../../core/errors.ts";
 import { allow } from "../../http/answer-errors.ts";
 import { addressOf } from "../../http/client-address.ts";
+import { letGoOn } from "../../http/expect-continue.ts";
 import type { RateLimits } from "../../http/rate-limit.ts";
 import type { Accept } from "../accept.ts";
 import type { Admission, Place } from "../admission.ts";
 import type { Inbox } from "../inbox.ts";
 import type { PartialUpload } from "./partial-record.ts";
+import { overlong } from "./piece-intake.ts";
 import { readIdempotencyKey, readUploaderId } from "../request-fields.ts";
-import { nameless } from "./resumable-finish.ts";
+import { uploadOf } from "./resumable-finish.ts";
 import type { NewUpload, Resumable, Standing } from "./resumable.ts";
 import { CHECKSUM_ALGORITHMS, readBytes, readChecksum, readConcat, readLength, readMetadata, TUS_EXTENSIONS, TUS_VERSION, UPLOADS_PATH } from "./tus-headers.ts";
 
@@ -106,7 +108,7 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
     const partial = await resumable.create(fresh);
     const standing = bodyBytes === 0
       ? await resumable.standing(partial, place.exchange)
-      : await resumable.append(partial, req, { offset: 0, length: undefined, checksum, welcome: () => goOn(req, res), admit: place.exchange });
+      : await resumable.append(partial, req, { offset: 0, length: undefined, checksum, welcome: () => letGoOn(req, res), admit: place.exchange });
     place.promised(standing);
     answerCreated(res, partial.upload_id, standing);
   }
@@ -114,14 +116,10 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
   /** All of it comes with its creation: the same short way as through the other doors. */
   async function acceptWhole(req: Request, res: Response, place: Taking, fresh: NewUpload): Promise<void> {
     const id = resumable.newUploadId(fresh.ownerId, fresh.idempotencyKey);
-    const { fileName, declaredType, uploaderId } = readMetadata(fresh.metadata);
     if (fresh.idempotencyKey !== undefined) await resumable.assertUnused(fresh, id);
-    goOn(req, res);
-    const received = await inbox.receive(req, declaredType);
-    await accept.accept({
-      accountId: fresh.ownerId, received, fileName: fileName ?? nameless(id), declaredType, uploaderId: readUploaderId(uploaderId),
-      idempotencyKey: undefined, uploadId: id,
-    });
+    letGoOn(req, res);
+    const received = await inbox.receive(req, readMetadata(fresh.metadata).declaredType);
+    await accept.accept(uploadOf({ upload_id: id, owner_id: fresh.ownerId, metadata: fresh.metadata }, received));
     place.accepted(fresh.sizeBytes!);
     await resumable.remember(fresh, id);
     answerCreated(res, id, { offset: fresh.sizeBytes!, expiresAt: undefined });
@@ -139,13 +137,9 @@ export function createTusRouter({ resumable, accept, inbox, admission, rates, li
   /** Before a byte of the body is read. @throws Failure as the other doors */
   function welcome(req: Request, res: Response, place: Taking, leftBytes: number): void {
     const bodyBytes = announcedBytes(req);
-    if (bodyBytes !== undefined && bodyBytes > leftBytes) throw new Failure("FILE_TOO_LARGE", "These are more bytes than the upload has left to come.");
+    if (bodyBytes !== undefined && bodyBytes > leftBytes) throw overlong();
     place.take(bodyBytes);
-    goOn(req, res);
-  }
-
-  function goOn(req: Request, res: Response): void {
-    if (req.headers.expect !== undefined && req.httpVersion !== "1.0" && /^100-continue$/i.test(req.headers.expect)) res.writeContinue();
+    letGoOn(req, res);
   }
 
   type Taking = ReturnType<typeof openPlace>;
