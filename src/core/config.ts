@@ -60,6 +60,13 @@ const settings = z.object({
   ADDRESS_UPLOADS_PER_MINUTE: whole(0).default(0),
   ACCOUNT_UPLOADS_PER_MINUTE: whole(0).default(0),
 
+  EVENT_ORIGINS: z.string().default("*").transform(readOrigins),
+  EVENT_MAX_AGE_DAYS: whole(1, 36_500).default(3_650),
+  EVENT_RETENTION_DAYS: whole(1, 36_500).optional(),
+  EVENT_ROLLUP_RETENTION_DAYS: whole(1, 36_500).optional(),
+  MAX_EVENT_BACKLOG_BYTES: whole(MIB).default(256 * MIB),
+  MAX_EVENT_SPOOL_BYTES: whole(0).default(256 * MIB),
+
   CONSUMER_BATCH_SIZE: whole(1, 5000).default(500),
   CLAIM_IDLE_SECONDS: whole(1, 3600).default(30),
   RETRY_SECONDS: whole(0, 3600).default(5),
@@ -141,6 +148,9 @@ function contradictions(config: Config): string[] {
   if (config.INBOX === "disk" && config.STORAGE_MODE === "local" && (holds(config.INBOX_DIR, config.STORAGE_DIR) || holds(config.STORAGE_DIR, config.INBOX_DIR))) {
     faults.push("INBOX_DIR, STORAGE_DIR: each needs a folder of its own, and neither may lie in the other");
   }
+  if ((config.EVENT_ROLLUP_RETENTION_DAYS ?? Number.POSITIVE_INFINITY) < (config.EVENT_RETENTION_DAYS ?? 0)) {
+    faults.push("EVENT_ROLLUP_RETENTION_DAYS: figures are kept at least as long as the events (EVENT_RETENTION_DAYS)");
+  }
   if (Boolean(config.S3_ACCESS_KEY_ID) !== Boolean(config.S3_SECRET_ACCESS_KEY)) {
     faults.push("S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY: set both or neither");
   }
@@ -160,6 +170,16 @@ function readFailpoints(text: string, context: z.RefinementCtx) {
     context.addIssue({ code: "custom", message: (error as Error).message });
     return z.NEVER;
   }
+}
+
+/** Origins as browsers send them, "https://example.org", or "*" for all. */
+function readOrigins(text: string, context: z.RefinementCtx): string[] {
+  const origins = splitList(text);
+  for (const origin of origins) {
+    if (origin === "*" || (URL.canParse(origin) && new URL(origin).origin === origin)) continue;
+    context.addIssue({ code: "custom", message: `'${origin}' is not an origin such as https://example.org, nor *` });
+  }
+  return origins;
 }
 
 function splitList(text: string): string[] {

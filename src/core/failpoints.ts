@@ -40,7 +40,18 @@ export const TROUBLE_STEPS = [
   "object-replaced", // by the good bytes; the records call it damaged still
 ] as const;
 
-export const FAILPOINTS = [...PROTOCOL_STEPS, ...TROUBLE_STEPS] as const;
+/** The steps of analytics events; "batch-read" and "batch-acknowledged" are theirs as well. */
+export const EVENT_STEPS = [
+  // web, for each unit of events that are accepted together
+  "events-appended", // in the stream; not answered yet
+  "events-spooled", // on the disk, as Redis did not take them; not answered yet
+  // worker, for each transaction
+  "events-written", // rows and figures are written, nothing is committed
+  "events-recorded", // committed; not acknowledged, or still on the disk
+  "spool-removed", // no longer on the disk
+] as const;
+
+export const FAILPOINTS = [...PROTOCOL_STEPS, ...TROUBLE_STEPS, ...EVENT_STEPS] as const;
 
 export type FailpointName = (typeof FAILPOINTS)[number];
 

@@ -46,12 +46,21 @@ async function createPartition(tx: Db, table: string, opensAt: Date, endsAt: Dat
   const { rows } = await tx.query<{ found: string | null }>("select to_regclass($1)::text as found", [name]);
   if (rows[0]?.found) return;
   await tx.query(`create table ${name} (like ${table} including defaults including constraints)`);
+  const column = await timeColumn(tx, table);
   await tx.query(
-    `with moved as (delete from ${table}_default where event_time >= $1 and event_time < $2 returning *)
+    `with moved as (delete from ${table}_default where ${column} >= $1 and ${column} < $2 returning *)
      insert into ${name} select * from moved`, [opensAt, endsAt]);
   // Utility statements take no parameters; both instants are ours and hold nothing but digits and punctuation.
   await tx.query(`alter table ${table} attach partition ${name}
     for values from ('${opensAt.toISOString()}') to ('${endsAt.toISOString()}')`);
+}
+
+/** By which the table is partitioned, quoted where it has to be. */
+async function timeColumn(tx: Db, table: string): Promise<string> {
+  const { rows } = await tx.query<{ column: string }>(
+    `select quote_ident(attname) as column from pg_partitioned_table join pg_attribute on attrelid = partrelid and attnum = partattrs[0]
+     where partrelid = $1::regclass`, [table]);
+  return rows[0]!.column;
 }
 
 /** Partitions but the default one, with the end of their range. */

@@ -2,6 +2,7 @@ import pg from "pg";
 import { Unavailable } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { within as settleWithin } from "../core/within.ts";
+import { copyRows } from "./copy.ts";
 
 /** One statement at a time: the pool, or a transaction on one of its connections. */
 export interface Db {
@@ -9,10 +10,16 @@ export interface Db {
   query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<{ rows: Row[]; rowCount: number }>;
 }
 
+/** A transaction on one connection. */
+export interface CopyDb extends Db {
+  /** Rows into a table of ours by COPY, as copyRows says. @throws as query does */
+  copy(target: string, rows: Iterable<readonly (string | null)[]>): Promise<number>;
+}
+
 /** What a request may ask for. */
 export interface RequestDb extends Db {
   /** Commits when `work` resolves, rolls back when it rejects. */
-  transaction<T>(work: (tx: Db) => Promise<T>): Promise<T>;
+  transaction<T>(work: (tx: CopyDb) => Promise<T>): Promise<T>;
 }
 
 export interface Database extends RequestDb {
@@ -90,7 +97,7 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
     }
   }
 
-  async function transaction<T>(work: (tx: Db) => Promise<T>): Promise<T> {
+  async function transaction<T>(work: (tx: CopyDb) => Promise<T>): Promise<T> {
     return finish(await begin(), work);
   }
 
@@ -121,10 +128,13 @@ export function openDb({ uri, poolSize, name, log, patient = false }: DbSettings
     }
   }
 
-  async function finish<T>(client: pg.PoolClient, work: (tx: Db) => Promise<T>): Promise<T> {
+  async function finish<T>(client: pg.PoolClient, work: (tx: CopyDb) => Promise<T>): Promise<T> {
     let broken: boolean | undefined;
     try {
-      const result = await work({ query: (text, values) => run(client, text, values) });
+      const result = await work({
+        query: (text, values) => run(client, text, values),
+        copy: (target, rows) => copyRows(client, target, rows).catch((error: unknown) => { throw translate(error); }),
+      });
       await run(client, "commit");
       return result;
     } catch (error) {

@@ -14,7 +14,10 @@ import { createEvictionWatch } from "../stream/eviction.ts";
 import { createPresence } from "../stream/presence.ts";
 import { closeRedis, openRedis, whenReady } from "../stream/redis.ts";
 import { createSlices } from "../stream/slices.ts";
+import { EVENTS_STREAM } from "../events/messages.ts";
+import { createSpool } from "../events/spool.ts";
 import { createInbox } from "../uploads/inbox.ts";
+import { EVENTS } from "../uploads/inbox-keys.ts";
 import { UPLOADS_STREAM } from "../uploads/messages.ts";
 import { createMeter } from "../uploads/live/meter.ts";
 import { createPartialUploads } from "../uploads/resumable/partial-uploads.ts";
@@ -54,6 +57,7 @@ export async function openContext({ config, log, clock }: { config: Config; log:
   return {
     config, log, clock, name, db, requestDb, redis, eviction: createEvictionWatch({ redis, log }), inbox,
     partials: createPartialUploads({ store: inboxStore }), storage, verifier, damage, files, stream, slices, meter,
+    eventsStream: config.REDIS_PREFIX + EVENTS_STREAM, spool: createSpool({ store: inboxStore, prefix: EVENTS }),
     workers: createPresence(redis, config.REDIS_PREFIX + WORKERS),
     async close() {
       await meter.close();

@@ -6,6 +6,12 @@ import { authenticate } from "../accounts/authenticate.ts";
 import { Failure } from "../core/errors.ts";
 import { watchLoopDelay } from "../core/loop-delay.ts";
 import { detectTimeSeries, type TimeSeriesKind } from "../db/time-series.ts";
+import { createAcceptEvents } from "../events/accept.ts";
+import { createEventBacklog } from "../events/backlog.ts";
+import { createIntake } from "../events/intake.ts";
+import { createEventDoor, createEventsRouter } from "../events/routes.ts";
+import { createStats } from "../events/stats.ts";
+import { createStatsRouter } from "../events/stats-routes.ts";
 import { createDownloads } from "../files/downloads.ts";
 import { createFilesRouter } from "../files/routes.ts";
 import { createAnswerErrors } from "../http/answer-errors.ts";
@@ -66,7 +72,7 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Context -> a listening HTTP server. @throws Error when the port is in use, in words */
 export async function openSite(context: Context): Promise<Site> {
-  const { config, log, db, requestDb, redis, inbox, partials, storage, files, stream, clock, meter, workers, name } = context;
+  const { config, log, db, requestDb, redis, inbox, partials, storage, files, stream, eventsStream, spool, clock, meter, workers, name } = context;
   let stopping = false;
   let ledger: TimeSeriesKind | null = null;
   // Asked again and again until it is known: the database may come later than we do.
@@ -106,6 +112,16 @@ export async function openSite(context: Context): Promise<Site> {
     expiryMs: config.RESUMABLE_EXPIRY_SECONDS * 1000, clock,
   });
   const door = createDoor({ accept, inbox, admission, rates, limitBytes: config.MAX_UPLOAD_BYTES });
+  const acceptEvents = createAcceptEvents({
+    redis, stream: eventsStream, spool, log,
+    backlog: createEventBacklog({
+      redis, stream: eventsStream, spool, mostStreamBytes: config.MAX_EVENT_BACKLOG_BYTES, mostSpoolBytes: config.MAX_EVENT_SPOOL_BYTES,
+      lookEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS,
+    }),
+  });
+  const eventDoor = createEventDoor({ acceptEvents, maxAgeDays: config.EVENT_MAX_AGE_DAYS, secret: config.SECRET_KEY, clock });
+  const stats = createStats({ db: requestDb, clock });
+  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, clock });
   const { loopDelay, stop: stopWatching } = watchLoopDelay();
   const app = createApp({
     viewsFolder: join(ROOT, "views"),
@@ -123,7 +139,9 @@ export async function openSite(context: Context): Promise<Site> {
       },
       authenticate,
       createUploadsRouter({ door, statusOf, counts, audit }),
+      createEventsRouter({ door: eventDoor, origins: config.EVENT_ORIGINS }),
       createTusRouter({ resumable, accept, inbox, admission, rates, limitBytes: config.MAX_UPLOAD_BYTES }),
+      createStatsRouter({ stats, intake }),
       createFilesRouter({ files, downloads }),
       createLiveRouter({ live, stream: liveStream, history }),
       createDeadLettersRouter({ deadLetters }),

@@ -1,5 +1,9 @@
 import { repeat, type Job } from "../core/repeat.ts";
 import { openTimeSeries, type TimeSeries } from "../db/time-series.ts";
+import { EVENTS_GROUP } from "../events/messages.ts";
+import { createRecording } from "../events/record.ts";
+import { createSpoolRecording } from "../events/record-spool.ts";
+import { createEventsUpkeep } from "../events/retention.ts";
 import { createScrub } from "../files/scrub.ts";
 import { sweeps } from "../objects/object-store.ts";
 import { createVerifier } from "../objects/verify.ts";
@@ -20,12 +24,15 @@ const UPKEEP_EVERY_MS = 3_600_000;
 const EXPIRE_EVERY_MS = 3_600_000;
 const HOUSEKEEPING_EVERY_MS = 600_000;
 const AUDIT_EVERY_MS = 60_000;
+const SPOOL_ON_DISK_EVERY_MS = 1_000;
+const SPOOL_IN_BUCKET_EVERY_MS = 10_000; // listing a bucket costs money
+const EVENT_ENTRIES_AT_ONCE = 200; // of up to 128 KiB
 const SCRUB_EVERY_MS = 5_000; // between two turns of half a minute
 const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to grow that old
 
 /** Context -> consumers and timers, running. */
 export async function openWorkload(context: Context): Promise<Running> {
-  const { config, log, clock, db, redis, inbox, partials, storage, verifier, damage, stream, meter, workers, name } = context;
+  const { config, log, clock, db, redis, inbox, partials, storage, verifier, damage, stream, eventsStream, spool, meter, workers, name } = context;
   const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
   await whenReady(blocking, 1_500);
   const stop = new AbortController();
@@ -49,8 +56,20 @@ export async function openWorkload(context: Context): Promise<Running> {
     tell: report.tell,
     log,
   });
+  const recording = createRecording({ db, log });
+  const eventsBlocking = openBlockingRedis({ url: config.REDIS_URL, log });
+  await whenReady(eventsBlocking, 1_500);
+  const eventsConsumer = createConsumer({
+    redis, blocking: eventsBlocking, stream: eventsStream, group: EVENTS_GROUP, name,
+    batchSize: EVENT_ENTRIES_AT_ONCE,
+    claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000,
+    retryMs: config.RETRY_SECONDS * 1000,
+    handle: recording.recordEntries,
+    log,
+  });
   const orphanAgeMs = config.ORPHAN_AGE_SECONDS * 1000;
-  let timeSeries: Promise<TimeSeries> | undefined;
+  let opening: Promise<TimeSeries> | undefined;
+  const timeSeries = () => (opening ??= openTimeSeries(db).catch((error) => { opening = undefined; throw error; }));
   const jobs: Job[] = [
     {
       name: "reconcile",
@@ -60,11 +79,19 @@ export async function openWorkload(context: Context): Promise<Running> {
     {
       name: "ledger upkeep",
       everyMs: UPKEEP_EVERY_MS,
-      runOnce: createLedgerUpkeep({
-        db,
-        timeSeries: () => (timeSeries ??= openTimeSeries(db).catch((error) => { timeSeries = undefined; throw error; })),
-        retentionDays: config.LEDGER_RETENTION_DAYS, clock, log,
+      runOnce: createLedgerUpkeep({ db, timeSeries, retentionDays: config.LEDGER_RETENTION_DAYS, clock, log }).runOnce,
+    },
+    {
+      name: "events upkeep",
+      everyMs: UPKEEP_EVERY_MS,
+      runOnce: createEventsUpkeep({
+        db, timeSeries, retentionDays: config.EVENT_RETENTION_DAYS, rollupRetentionDays: config.EVENT_ROLLUP_RETENTION_DAYS, stopping: stop.signal, clock, log,
       }).runOnce,
+    },
+    {
+      name: "events spool",
+      everyMs: config.INBOX === "s3" ? SPOOL_IN_BUCKET_EVERY_MS : SPOOL_ON_DISK_EVERY_MS,
+      runOnce: createSpoolRecording({ db, spool, recording, stopping: stop.signal, log }).runOnce,
     },
     { name: "audit", everyMs: AUDIT_EVERY_MS, runOnce: createAuditWatch({ db, audit: createAudit({ db, inbox, clock, stopping: stop.signal }), clock, log }).runOnce },
     {
@@ -72,7 +99,7 @@ export async function openWorkload(context: Context): Promise<Running> {
       everyMs: EXPIRE_EVERY_MS,
       runOnce: createResumableExpiry({ partials, expiryMs: config.RESUMABLE_EXPIRY_SECONDS * 1000, stopping: stop.signal, clock, log }).runOnce,
     },
-    { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: consumer.forgetDeadConsumers },
+    { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: () => Promise.all([consumer.forgetDeadConsumers(), eventsConsumer.forgetDeadConsumers()]) },
     ...(config.SCRUB_BYTES_PER_SECOND === 0 ? [] : [{
       name: "scrub",
       everyMs: SCRUB_EVERY_MS,
@@ -82,7 +109,7 @@ export async function openWorkload(context: Context): Promise<Running> {
       { name: "sweep", everyMs: Math.min(SWEEP_EVERY_MS, orphanAgeMs), runOnce: () => store.sweep(orphanAgeMs, stop.signal) }
     )),
   ];
-  const running = [consumer.run(stop.signal), ...jobs.map((job) => repeat(job, stop.signal, log))];
+  const running = [consumer.run(stop.signal), eventsConsumer.run(stop.signal), ...jobs.map((job) => repeat(job, stop.signal, log))];
   log.info({ worker: name, stream }, "settling");
 
   return {
@@ -91,9 +118,9 @@ export async function openWorkload(context: Context): Promise<Running> {
     async stop() {
       stop.abort();
       await Promise.all(running);
-      await consumer.leave();
+      await Promise.all([consumer.leave(), eventsConsumer.leave()]);
       await report.stop();
-      await closeRedis(blocking);
+      await Promise.all([closeRedis(blocking), closeRedis(eventsBlocking)]);
     },
   };
 }

@@ -1,4 +1,5 @@
 import type { Redis } from "ioredis";
+import { Unavailable } from "../core/errors.ts";
 import { command } from "./redis.ts";
 
 /** One entry of a stream: the key names what it is about, the body says it all, as JSON. */
@@ -14,6 +15,23 @@ export interface Message {
  */
 export async function append(redis: Redis, stream: string, { key, body }: Message): Promise<string> {
   return (await command(redis.xadd(stream, "*", "key", key, "body", body)))!;
+}
+
+/**
+ * Appends all of them or, when it throws, none; but after a reply that never came nobody knows.
+ * @throws Unavailable, also where Redis is full
+ */
+export async function appendTogether(redis: Redis, stream: string, messages: readonly Message[]): Promise<void> {
+  if (messages.length === 1) return void (await append(redis, stream, messages[0]!));
+  const transaction = redis.multi();
+  for (const { key, body } of messages) transaction.xadd(stream, "*", "key", key, "body", body);
+  const replies = await command(transaction.exec()).catch((error: unknown) => {
+    if (error instanceof Error && error.message.startsWith("EXECABORT")) throw new Unavailable("redis", { cause: error, full: true });
+    throw error;
+  });
+  for (const [error] of replies ?? []) {
+    if (error) await command(Promise.reject(error));
+  }
 }
 
 /** Appends many in one round trip. */

@@ -2,13 +2,13 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../core/clock.ts";
 import { timeOf } from "../core/ids.ts";
 import { knowsItsDisk, listsKeys, pagesOf, type ObjectStore } from "../objects/object-store.ts";
-import { BLOBS, MANIFESTS, PARTIALS, PIECES } from "./inbox-keys.ts";
+import { BLOBS, EVENTS, MANIFESTS, PARTIALS, PIECES } from "./inbox-keys.ts";
 import type { Manifest } from "./messages.ts";
 import { decodeChecked, PartialUpload } from "./resumable/partial-record.ts";
 import { uploadOfBlob } from "./resumable/partial-uploads.ts";
 
-/** What else lies in an inbox: resumable uploads, the web processes' tallies, and whose inbox it is. */
-const NO_UPLOADS = [PARTIALS, PIECES, "tallies/", "identity"];
+/** What else lies in an inbox: resumable uploads, events, the web processes' tallies, and whose inbox it is. */
+const NO_UPLOADS = [PARTIALS, PIECES, EVENTS, "tallies/", "identity"];
 const LIST_AT_ONCE = 1_000;
 const BLOBS_AT_ONCE = 100; // on a disk, listing reads the small ones: pieces of resumable uploads
 const READ_AT_ONCE = 32;
@@ -75,7 +75,7 @@ export function createInboxListing({ store, clock, readManifestAt }: {
     let [uploads, bytes] = index ? [index.entries, index.sizeBytes] : [0, 0];
     for (const prefix of index ? NO_UPLOADS : []) {
       for await (const page of pagesOf(store, prefix)) {
-        uploads -= page.length;
+        for (const { sizeBytes } of page) uploads -= sizeBytes > index!.smallObjectBytes ? 2 : 1;
         await nextTurn();
         signal.throwIfAborted();
       }

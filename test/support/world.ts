@@ -8,6 +8,9 @@ import { parseConfig, type Config } from "../../src/core/config.ts";
 import { createLog } from "../../src/core/log.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { openDb } from "../../src/db/pool.ts";
+import { EVENTS_GROUP } from "../../src/events/messages.ts";
+import { createRecording } from "../../src/events/record.ts";
+import { createSpoolRecording } from "../../src/events/record-spool.ts";
 import { openContext } from "../../src/main/context.ts";
 import { openSite } from "../../src/main/site.ts";
 import { createConsumer } from "../../src/stream/consumer.ts";
@@ -61,6 +64,15 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
     });
   }
   const first = worker();
+  const recording = createRecording({ db: context.db, log });
+
+  function recorder(name = "w1") {
+    return createConsumer({
+      redis: context.redis, blocking, stream: context.eventsStream, group: EVENTS_GROUP, name, batchSize: config.CONSUMER_BATCH_SIZE,
+      claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000, retryMs: config.RETRY_SECONDS * 1000, handle: createRecording({ db: context.db, log }).recordEntries, log,
+    });
+  }
+  const firstRecorder = recorder();
 
   return {
     id, env, config, context, site, folder, redis, worker, bucket,
@@ -89,6 +101,23 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
     /** Batches until the stream is empty. */
     async settleAll() {
       for (let batch = 0; batch < 1_000 && (await redis.xlen(context.stream)) > 0; batch++) await first.runOnce(1);
+    },
+    /** POST /event or /events, as JSON. */
+    send(events: unknown, headers: Record<string, string> = {}) {
+      return fetch(`${site.url()}/${Array.isArray(events) ? "events" : "event"}`, {
+        method: "POST", body: typeof events === "string" ? events : JSON.stringify(events), headers: { "content-type": "application/json", ...headers },
+      });
+    },
+    recorder,
+    /** One batch of the first worker's events. @returns how many entries it had in hand */
+    record: () => firstRecorder.runOnce(1),
+    /** Batches until the stream of events is empty, and what waits on the disk. */
+    async recordAll() {
+      for (let batch = 0; batch < 1_000 && (await redis.xlen(context.eventsStream)) > 0; batch++) await firstRecorder.runOnce(1);
+      await createSpoolRecording({ db: context.db, spool: context.spool, recording, stopping: new AbortController().signal, log }).runOnce();
+    },
+    async stats(query: Record<string, string>): Promise<{ site_id: string; date: string; total_views: number; unique_users: number; top_paths: { path: string; views: number }[] }> {
+      return (await fetch(`${site.url()}/stats?${new URLSearchParams(query)}`)).json() as never;
     },
     reconcile: () => createReconcile({
       db: context.db, inbox: context.inbox, redis: context.redis, stream: context.stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, orphanAgeMs: config.ORPHAN_AGE_SECONDS * 1000, clock, log,

@@ -83,6 +83,7 @@ describe("whatever happens between two steps of every reading", () => {
       ...context, own: { acceptedBy: context.name, now: () => ({ ...sent, unsure: { files: 0, bytes: 0 }, closed: false }) },
       db: {
         ...db, transaction: (work) => db.transaction((tx) => work({
+          ...tx,
           query: (text, values) => tx.query(text, values).then(happens(text.includes("stored_files") ? "outcomes read" : undefined)) as never,
         })).then(happens("database read")),
       },

@@ -1,0 +1,62 @@
+import { z } from "zod";
+
+/** The stream, under the prefix of this installation. */
+export const EVENTS_STREAM = "events";
+export const EVENTS_GROUP = "recorders";
+
+export const PAGEVIEW = "pageview";
+
+const text = (most: number) => z.string().min(1).max(2 * most); // of UTF-16; the columns count characters
+const optional = (most: number) => text(most).nullable();
+
+/**
+ * An event on its way: site, type, path, user, when it happened (milliseconds since 1970), the sender's id. A list, as
+ * the names would be half of what Redis holds and the worker parses.
+ */
+const Event = z.tuple([text(255), text(255), optional(500), optional(255), z.number().int(), optional(255)]);
+
+export type Event = z.infer<typeof Event>;
+
+/**
+ * What an entry of the stream carries: events that were accepted together, under the id by which they are recorded
+ * once. The entry's key is the id, its body the list.
+ */
+export interface Batch {
+  id: string;
+  events: Event[];
+}
+
+const Events = z.array(Event).min(1);
+
+/** Batches that were accepted together, as they wait on the disk. */
+const Unit = z.array(z.object({ id: z.uuid(), events: Events })).min(1);
+
+/** Undefined: the text is no list of events. */
+export function readBody(text: string): Event[] | undefined {
+  return readAs(Events, text);
+}
+
+/** Undefined: the text is no unit. */
+export function readUnit(text: string): Batch[] | undefined {
+  return readAs(Unit, text);
+}
+
+/** A batch on its way out: its events are JSON already. */
+export interface WrittenBatch {
+  id: string;
+  body: string;
+}
+
+export function writeUnit(batches: readonly WrittenBatch[]): string {
+  return `[${batches.map(({ id, body }) => `{"id":"${id}","events":${body}}`).join(",")}]`;
+}
+
+function readAs<Schema extends z.ZodType>(schema: Schema, text: string): z.output<Schema> | undefined {
+  let content: unknown;
+  try {
+    content = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  return schema.safeParse(content).data;
+}

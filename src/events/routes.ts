@@ -1,0 +1,130 @@
+import { createHmac } from "node:crypto";
+import { Router, type Request, type Response } from "express";
+import type { Clock } from "../core/clock.ts";
+import { Failure } from "../core/errors.ts";
+import { allow, sendJson } from "../http/answer-errors.ts";
+import { addressOf } from "../http/client-address.ts";
+import { createCrossOrigin } from "../http/cross-origin.ts";
+import { letGoOn } from "../http/expect-continue.ts";
+import { createPlaces } from "../http/places.ts";
+import { readBody } from "../http/read-body.ts";
+import type { AcceptEvents } from "./accept.ts";
+import type { Event } from "./messages.ts";
+import { readEvent } from "./read-event.ts";
+import { parseJson, readEvents } from "./read-events.ts";
+
+export interface EventDoorSettings {
+  acceptEvents: AcceptEvents;
+  /** Of pages that may send, or "*". */
+  origins: readonly string[];
+  maxAgeDays: number;
+  /** Makes visitors of the day unguessable. */
+  secret: string;
+  clock: Clock;
+}
+
+const DAY_MS = 86_400_000;
+const MOST_EVENT_BYTES = 64 * 1024; // all its fields in characters of four bytes, escaped, and as much again
+const MOST_EVENTS_BYTES = 10 * 1024 * 1024; // 10,000 events of a kilobyte
+/** A body as text, as values, as events, and as what is sent on. */
+const COPIES = 5;
+const MEMORY_BYTES = 96 * 1024 * 1024;
+const MOST_BATCHES = 1_000;
+
+/** JSON by any of its names; text/plain is what navigator.sendBeacon and fetch without a preflight send. */
+const JSON_TYPE = /^(application\/([\w.+-]+\+)?json|application\/(x-)?(ndjson|jsonl|json-seq)|text\/plain)\s*(;|$)/i;
+
+export type EventDoor = ReturnType<typeof createEventDoor>;
+
+/** From a request to a promise: what a page of ours or an endpoint answers with is theirs. */
+export function createEventDoor({ acceptEvents, maxAgeDays, secret, clock }: Omit<EventDoorSettings, "origins">) {
+  const window = { maxAgeMs: maxAgeDays * DAY_MS };
+  const places = createPlaces({ count: MOST_BATCHES, memoryBytes: MEMORY_BYTES });
+
+  /** @throws Failure INVALID_EVENT, EVENTS_BACKLOG_FULL; Unavailable */
+  async function takeInput(req: Request, input: unknown): Promise<void> {
+    const event = reader(req)(input);
+    if (typeof event === "string") throw new Failure("INVALID_EVENT", event);
+    await acceptEvents.accept([event]);
+  }
+
+  /** A single event, as JSON. @throws Failure; see docs/errors.md */
+  async function takeOne(req: Request, res: Response): Promise<void> {
+    assertJson(req);
+    letGoOn(req, res);
+    await takeInput(req, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")));
+  }
+
+  /** @returns how many are promised, and what is wrong with the others; @throws Failure; see docs/errors.md */
+  async function takeMany(req: Request, res: Response) {
+    assertJson(req);
+    const address = addressOf(req);
+    const needsBytes = COPIES * Math.min(Number(req.headers["content-length"] ?? MOST_EVENTS_BYTES), MOST_EVENTS_BYTES);
+    const takenBy = places.takenBy(address, needsBytes);
+    if (takenBy) throw new Failure("TOO_BUSY");
+    const giveBack = places.take(address, needsBytes);
+    try {
+      letGoOn(req, res);
+      const { events, refused } = await readEvents(await readBody(req, MOST_EVENTS_BYTES, "EVENTS_TOO_LARGE"), reader(req));
+      if (events.length > 0) await acceptEvents.accept(events);
+      return { accepted: events.length, refused };
+    } finally {
+      giveBack();
+    }
+  }
+
+  function reader(req: Request): (input: unknown) => Event | string {
+    const now = clock.now().getTime();
+    return (input) => readEvent(input, now, window, (siteId) => visitorOf(req, siteId, now));
+  }
+
+  /**
+   * A visitor without a cookie: whoever comes to this site on this day of UTC from this address with this browser. Nothing
+   * of that can be read from it, and tomorrow it is another one.
+   */
+  function visitorOf(req: Request, siteId: string, now: number): string {
+    const parts = [new Date(now).toISOString().slice(0, 10), siteId, req.ip ?? "", req.headers["user-agent"] ?? ""];
+    return `~${createHmac("sha256", secret).update(JSON.stringify(parts)).digest("base64url").slice(0, 22)}`;
+  }
+
+  return { takeOne, takeMany, takeInput };
+}
+
+/** @throws Failure UNSUPPORTED_MEDIA_TYPE */
+function assertJson(req: Request): void {
+  const type = req.headers["content-type"];
+  if (type !== undefined && !JSON_TYPE.test(type)) {
+    throw new Failure("UNSUPPORTED_MEDIA_TYPE", "Send JSON, and say so: Content-Type: application/json (curl: -H 'Content-Type: application/json').");
+  }
+}
+
+const ACCEPTED = JSON.stringify({ status: "accepted" });
+const ACCEPTED_HEADERS = { "Content-Type": "application/json; charset=utf-8", "Content-Length": Buffer.byteLength(ACCEPTED) };
+
+/** POST /event and POST /events, for programs, and for pages of other origins. */
+export function createEventsRouter({ door, origins }: { door: EventDoor; origins: readonly string[] }): Router {
+  const router = Router();
+  const { admit, preflight } = createCrossOrigin(origins, ["POST"]);
+
+  router.route("/event")
+    .all(admit)
+    .options(preflight)
+    .post(async (req, res) => {
+      await door.takeOne(req, res);
+      res.writeHead(202, ACCEPTED_HEADERS).end(ACCEPTED);
+    })
+    .all(allow("POST", "OPTIONS"));
+
+  router.route("/events")
+    .all(admit)
+    .options(preflight)
+    .post(async (req, res) => {
+      const { accepted, refused } = await door.takeMany(req, res);
+      if (accepted > 0) return sendJson(res, 202, { status: "accepted", accepted, refused });
+      const { status, code } = new Failure("INVALID_EVENT");
+      sendJson(res, status, { error: "None of the events is valid.", code, request_id: res.locals.requestId, accepted, refused });
+    })
+    .all(allow("POST", "OPTIONS"));
+
+  return router;
+}

@@ -1,0 +1,134 @@
+import type { Db } from "../db/pool.ts";
+import { PAGEVIEW } from "./messages.ts";
+
+// All of these read the figures only, never the events; but for selectLatest.
+
+export interface PathViews {
+  path: string;
+  views: number;
+}
+
+export interface Figures {
+  totalViews: number;
+  uniqueUsers: number;
+  topPaths: PathViews[];
+}
+
+/** Days of UTC, both of them in it. For one day: three reads along primary keys. */
+export async function selectDays(db: Db, siteId: string, from: string, to: string, mostPaths: number): Promise<Figures> {
+  const { rows } = await db.query<Figures>(
+    `select (select coalesce(sum(events), 0)::bigint from event_quarters where site_id = $1 and event_type = '${PAGEVIEW}'
+               and begins_at >= $2::date at time zone 'UTC' and begins_at < ($3::date + 1) at time zone 'UTC') as "totalViews",
+            case when $2::date = $3::date
+              then (select coalesce(sum(users), 0)::bigint from event_days where site_id = $1 and day = $2::date)
+              else (select count(distinct user_key) from event_user_days where site_id = $1 and day between $2::date and $3::date) end as "uniqueUsers",
+            (select coalesce(json_agg(top), '[]') from (
+               select min(path) as path, sum(views)::bigint as views from event_path_days
+               where site_id = $1 and day between $2::date and $3::date
+               group by path_key order by views desc, path limit $4) as top) as "topPaths"`,
+    [siteId, from, to, mostPaths]);
+  return rows[0]!;
+}
+
+/** When the days of a zone, both of them in it, begin and end. @throws pg's DatabaseError 22023 when the database does not know the zone */
+export async function selectBounds(db: Db, from: string, to: string, zone: string): Promise<{ beginsAt: Date; endsAt: Date }> {
+  const { rows } = await db.query<{ beginsAt: Date; endsAt: Date }>(
+    `select $1::date::timestamp at time zone $3 as "beginsAt", ($2::date + 1)::timestamp at time zone $3 as "endsAt"`, [from, to, zone]);
+  return rows[0]!;
+}
+
+/** Of whole quarters. @param days  the same time by days of UTC, as daysWithin has it */
+export async function selectBetween(
+  db: Db, siteId: string, { beginsAt, endsAt }: { beginsAt: Date; endsAt: Date }, days: readonly { day: string; quarters: string }[], mostPaths: number,
+): Promise<Figures> {
+  const { rows } = await db.query<Figures>(
+    `select (select coalesce(sum(events), 0)::bigint from event_quarters
+               where site_id = $1 and event_type = '${PAGEVIEW}' and begins_at >= $2 and begins_at < $3) as "totalViews",
+            (select count(distinct user_key)
+               from json_to_recordset($4::json) as wanted(day date, quarters text) join event_user_days using (day)
+               where site_id = $1 and event_user_days.quarters & ('x' || wanted.quarters)::bit(96) <> 0::bit(96)) as "uniqueUsers",
+            (select coalesce(json_agg(top), '[]') from (
+               select min(path) as path, sum(views)::bigint as views from event_paths
+               where site_id = $1 and begins_at >= $2 and begins_at < $3
+               group by path_key order by views desc, path limit $5) as top) as "topPaths"`,
+    [siteId, beginsAt, endsAt, JSON.stringify(days), mostPaths]);
+  return rows[0]!;
+}
+
+export interface TypeCount {
+  eventType: string;
+  events: number;
+}
+
+/** The most frequent ones. */
+export async function selectTypes(db: Db, siteId: string, from: string, to: string, zone: string, mostTypes: number): Promise<TypeCount[]> {
+  const { rows } = await db.query<TypeCount>(
+    `select event_type as "eventType", sum(events)::bigint as events from event_quarters
+     where site_id = $1 and begins_at >= $2::date::timestamp at time zone $4 and begins_at < ($3::date + 1)::timestamp at time zone $4
+     group by event_type order by 2 desc, 1 limit $5`, [siteId, from, to, zone, mostTypes]);
+  return rows;
+}
+
+export interface Point {
+  /** Local. */
+  day: string;
+  beginsAt: Date;
+  events: number;
+}
+
+/** Every hour or day of those days, in which nothing happened as well. An hour is 3,600 s, whatever the clocks do. */
+export async function selectSeries(
+  db: Db, siteId: string, eventType: string, from: string, to: string, zone: string, interval: "hour" | "day",
+): Promise<Point[]> {
+  const spans = interval === "hour"
+    ? `select begins_at, begins_at + interval '1 hour' as ends_at
+       from generate_series($3::date::timestamp at time zone $5, ($4::date + 1)::timestamp at time zone $5 - interval '1 second', interval '1 hour') as begins_at`
+    : `select day at time zone $5 as begins_at, (day + interval '1 day') at time zone $5 as ends_at
+       from generate_series($3::date::timestamp, $4::date::timestamp, interval '1 day') as day`;
+  const { rows } = await db.query<Point>(
+    `with spans as materialized (${spans}), found as materialized (
+       select begins_at, events from event_quarters
+       where site_id = $1 and event_type = $2
+         and begins_at >= $3::date::timestamp at time zone $5 and begins_at < ($4::date + 1)::timestamp at time zone $5
+     )
+     select to_char(spans.begins_at at time zone $5, 'YYYY-MM-DD') as day, spans.begins_at as "beginsAt", coalesce(sum(events), 0)::bigint as events
+     from spans left join found on found.begins_at >= spans.begins_at and found.begins_at < spans.ends_at
+     group by spans.begins_at order by spans.begins_at`,
+    [siteId, eventType, from, to, zone]);
+  return rows;
+}
+
+/** Sites in order of their names, by jumping from one to the next along the primary key. */
+export async function selectSites(db: Db, most: number): Promise<string[]> {
+  const { rows } = await db.query<{ site_id: string }>(
+    `with recursive sites as (
+       (select site_id from event_quarters order by site_id limit 1)
+       union all
+       select (select event_quarters.site_id from event_quarters where event_quarters.site_id > sites.site_id order by event_quarters.site_id limit 1)
+       from sites where sites.site_id is not null
+     )
+     select site_id from sites where site_id is not null limit $1`, [most]);
+  return rows.map((row) => row.site_id);
+}
+
+export interface LatestEvent {
+  id: number;
+  eventType: string;
+  path: string | null;
+  userId: string | null;
+  timestamp: Date;
+}
+
+/** By when they happened, the last first. */
+export async function selectLatest(db: Db, siteId: string, most: number): Promise<LatestEvent[]> {
+  const { rows } = await db.query<LatestEvent>(
+    `select id, event_type as "eventType", path, user_id as "userId", timestamp from events
+     where site_id = $1 order by timestamp desc, id desc limit $2`, [siteId, most]);
+  return rows;
+}
+
+export async function countDeadLetters(db: Db): Promise<{ batches: number; events: number }> {
+  const { rows } = await db.query<{ batches: number; events: number }>(
+    "select count(*) as batches, coalesce(sum(events), 0)::bigint as events from event_dead_letters");
+  return rows[0]!;
+}

@@ -1,0 +1,28 @@
+import type { Request } from "express";
+import { Failure, type FailureCode } from "../core/errors.ts";
+
+/**
+ * A small body, whole. For what has to be parsed as a whole; files are streamed.
+ * @throws Failure `tooLarge` before more than `mostBytes` of it are held; UNSUPPORTED_MEDIA_TYPE where it is compressed; MALFORMED_REQUEST where it broke off
+ */
+export function readBody(req: Request, mostBytes: number, tooLarge: FailureCode): Promise<Buffer> {
+  if (Number(req.headers["content-length"] ?? 0) > mostBytes) throw new Failure(tooLarge);
+  const coding = req.headers["content-encoding"];
+  if (coding !== undefined && coding.toLowerCase() !== "identity") throw new Failure("UNSUPPORTED_MEDIA_TYPE", "Send the body as it is, without Content-Encoding.");
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let sizeBytes = 0;
+    const onData = (chunk: Buffer) => {
+      sizeBytes += chunk.length;
+      if (sizeBytes > mostBytes) return end(() => reject(new Failure(tooLarge)));
+      chunks.push(chunk);
+    };
+    const onEnd = () => end(() => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, sizeBytes)));
+    const onBroken = () => end(() => reject(new Failure("MALFORMED_REQUEST", "The body broke off.")));
+    const end = (settle: () => void) => {
+      req.off("data", onData).off("end", onEnd).off("error", onBroken).off("close", onBroken);
+      settle();
+    };
+    req.on("data", onData).on("end", onEnd).on("error", onBroken).on("close", onBroken);
+  });
+}
