@@ -69,6 +69,14 @@ export async function selectTypes(db: Db, siteId: string, from: string, to: stri
   return rows;
 }
 
+/** Of every type, also those that selectTypes leaves out. */
+export async function countEvents(db: Db, siteId: string, from: string, to: string, zone: string): Promise<number> {
+  const { rows } = await db.query<{ events: number }>(
+    `select coalesce(sum(events), 0)::bigint as events from event_quarters
+     where site_id = $1 and begins_at >= $2::date::timestamp at time zone $4 and begins_at < ($3::date + 1)::timestamp at time zone $4`, [siteId, from, to, zone]);
+  return rows[0]!.events;
+}
+
 export interface Point {
   /** Local. */
   day: string;

@@ -7,11 +7,13 @@ import { Failure } from "../core/errors.ts";
 import { watchLoopDelay } from "../core/loop-delay.ts";
 import { detectTimeSeries, type TimeSeriesKind } from "../db/time-series.ts";
 import { createAcceptEvents } from "../events/accept.ts";
+import { createAnalyticsPagesRouter } from "../events/analytics-pages.ts";
 import { createEventBacklog } from "../events/backlog.ts";
 import { createIntake } from "../events/intake.ts";
 import { createEventDoor, createEventsRouter } from "../events/routes.ts";
 import { createStats } from "../events/stats.ts";
 import { createStatsRouter } from "../events/stats-routes.ts";
+import { createTrackerRouter } from "../events/tracker-routes.ts";
 import { createDownloads } from "../files/downloads.ts";
 import { createFilesRouter } from "../files/routes.ts";
 import { createAnswerErrors } from "../http/answer-errors.ts";
@@ -149,6 +151,8 @@ export async function openSite(context: Context): Promise<Site> {
       createOpenApiRouter(),
       createPagesRouter({ door, statusOf, live, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
       createDeadLetterPagesRouter({ deadLetters }),
+      createAnalyticsPagesRouter({ stats, intake, door: eventDoor, clock }),
+      createTrackerRouter(join(ROOT, "public", "tracker.js")),
     ],
     ...createAnswerErrors(log),
   });
