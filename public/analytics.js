@@ -72,6 +72,7 @@ function repeat(everyMs, work) {
     trouble: undefined,
     after(delayMs) {
       clearTimeout(timer);
+      running = undefined; // a run under way does not put it off again
       timer = setTimeout(run, delayMs);
     },
     stop() {

@@ -35,7 +35,7 @@ const HOUR_MS = 3_600_000;
 const MOST_TICKS = 4;
 /** Beside each other on a wide screen; a phone shows every second one. */
 const MOST_LABELS = 10;
-/** More days than this are told apart by month and year. */
+/** Of more days than this the months are named, where they begin. */
 const MANY_DAYS = 180;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -90,12 +90,13 @@ function stepFor(most: number): number {
 }
 
 function dayLabels(points: readonly Point[], place: number): SeriesChart["labels"] {
-  const every = Math.ceil(points.length / MOST_LABELS);
   const many = points.length > MANY_DAYS;
-  return points.flatMap(({ day }, index) => {
-    if (index % every !== 0) return [];
+  const named = points.map(({ day }, index) => ({ day, index })).filter(({ day }) => !many || day.endsWith("-01"));
+  const every = Math.ceil(named.length / MOST_LABELS);
+  return named.flatMap(({ day, index }, which) => {
+    if (which % every !== 0) return [];
     const text = many ? `${MONTHS[Number(day.slice(5, 7)) - 1]} ${day.slice(0, 4)}` : shortDay(day);
-    return [{ x: percent((index + 0.5) * place), text, minor: (index / every) % 2 === 1 }];
+    return [{ x: percent((index + 0.5) * place), text, minor: (which / every) % 2 === 1 }];
   });
 }
 
