@@ -30,8 +30,9 @@ const figures = repeat(Number(main.dataset.refreshSeconds) * 1000, async () => {
   const response = await fetch(here, { headers: { accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
   if (!response.ok) throw Object.assign(new Refused(`the server answers ${response.status}`));
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  const before = troubles();
   morph(live, fresh.querySelector("#live"));
-  speak();
+  speak(before);
 });
 
 if (site !== "") {
@@ -99,18 +100,27 @@ function repeat(everyMs, work) {
 
 function showFreshness() {
   const trouble = tail.trouble ?? figures.trouble;
-  freshness.dataset.state = paused ? "paused" : trouble ? "old" : "live";
-  put(freshnessText, paused ? "Paused" : trouble ? `Old figures: ${trouble}` : "Live");
+  const unknown = find('[data-figure="views"]').textContent === "–";
+  freshness.dataset.state = paused ? "paused" : trouble || unknown ? "old" : "live";
+  put(freshnessText, paused ? "Paused" : unknown ? "No figures right now" : trouble ? `Old figures: ${trouble}` : "Live");
   main.toggleAttribute("data-old", trouble !== undefined && !paused);
 }
 
-/** So many figures every few seconds would drown all else. */
-function speak() {
-  const views = find('[data-figure="views"]')?.textContent;
-  const users = find('[data-figure="users"]')?.textContent;
-  if (views === undefined || performance.now() - spokenAt < SPEAK_EVERY_MS) return;
+/** What is wrong is said at once, figures now and then: so many of them every few seconds would drown all else. */
+function speak(before) {
+  const now = troubles();
+  if (now !== "" && withoutFigures(now) !== withoutFigures(before)) return put(find("#spoken"), now);
+  if (performance.now() - spokenAt < SPEAK_EVERY_MS) return;
   spokenAt = performance.now();
-  put(find("#spoken"), `Page views: ${views}. Unique users: ${users}.`);
+  put(find("#spoken"), `Page views: ${find('[data-figure="views"]').textContent}. Unique users: ${find('[data-figure="users"]').textContent}.`);
+}
+
+function troubles() {
+  return [...live.querySelectorAll(".state p")].map((line) => line.textContent).join(" ");
+}
+
+function withoutFigures(sentences) {
+  return sentences.replace(/[\d.,]+ \w+/g, "");
 }
 
 /** Browsers know the zones there are, and which one this is. */

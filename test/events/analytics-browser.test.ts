@@ -122,14 +122,14 @@ test("a test event is sent in place, counted, and seen in the list", async () =>
   await eventually(views, "1");
   expect(asked.filter((path) => path === "/event")).toHaveLength(1);
   expect(new URL(page.url()).search).toBe(`?site_id=${site}`);
-  await page.$eval("#test-site", (field) => ((field as HTMLInputElement).value = "elsewhere"));
+  await page.$eval("#test-site", (field) => ((field as unknown as { value: string }).value = "elsewhere"));
   await page.click("#test-form button");
   await eventually(() => text("#test-said"), "Accepted: it is counted in a moment. Show its site");
 });
 
 test("what is wrong with a test event is said beside the form, at its field", async () => {
   await open();
-  await page.$eval("#test-path", (field, long) => ((field as HTMLInputElement).value = long), "p".repeat(501));
+  await page.$eval("#test-path", (field, long) => ((field as unknown as { value: string }).value = long), "p".repeat(501));
   await page.click("#test-form button");
   await eventually(() => text("#test-fault"), "path has more than 500 characters");
   expect(await page.evaluate("[document.activeElement.id, document.activeElement.getAttribute('aria-invalid')]")).toEqual(["test-path", "true"]);

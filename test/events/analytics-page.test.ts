@@ -178,9 +178,9 @@ describe("the form", () => {
 });
 
 describe("what is not in the figures", () => {
-  test("is said while the database is away, and events are accepted all the same", async () => {
-    const proxy = await throughFaultProxy(servers.pgUri());
-    const away = await openWorld({}, { databaseHost: new URL(proxy.url).host });
+  test("is said while the database or Redis is away, and events are accepted all the same", async () => {
+    const [proxy, redis] = await Promise.all([throughFaultProxy(servers.pgUri()), throughFaultProxy(servers.redisUrl())]);
+    const away = await openWorld({ REDIS_URL: redis.url, REDIS_TIMEOUT_MS: "500" }, { databaseHost: new URL(proxy.url).host });
     try {
       proxy.set({ down: true });
       const { status, html, text } = await visit({ site_id: "shop" }, away);
@@ -192,9 +192,17 @@ describe("what is not in the figures", () => {
       expect(sent.status).toBe(303);
       proxy.set({});
       await eventually(async () => (await visit({ site_id: "shop" }, away)).text.includes("unreachable"), false);
+      redis.set({ down: true });
+      expect((await away.send({ site_id: "shop", event_type: "pageview" })).status).toBe(202);
+      const kept = await visit({ site_id: "shop" }, away);
+      expect(kept.text).toContain("Redis is unreachable: events are accepted, and kept aside until they can be counted.");
+      expect(kept.text).toMatch(/Kept aside, from a time without Redis: \d+ bytes of events\./);
+      expect(figures(kept.html)).toEqual(["0", "0", "0"]);
+      redis.set({});
     } finally {
       await away.close();
       await proxy.close();
+      await redis.close();
     }
   });
 
