@@ -115,6 +115,7 @@ export function createRecording({ db, log }: RecordSettings) {
     const events = await withoutRepeats(tx, [...fresh].flatMap((id) => batches.get(id)!.events));
     const seen: string[] = [];
     if (events.length === 0) return { events: 0, figures: [], seen };
+    users.ofServer(await queries.selectServer(tx));
     await queries.copyEvents(tx, events);
     const figures = rollUp(events);
     await queries.addQuarters(tx, figures);
