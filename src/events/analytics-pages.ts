@@ -60,7 +60,7 @@ export function createAnalyticsPagesRouter({ stats, intake, door, clock }: Analy
     .post(pageHeaders, sameOrigin, async (req, res) => {
       letGoOn(req, res);
       const form = await readForm(req);
-      await door.takeInput(req, form);
+      await door.takeInput(req, res, form);
       const { tz } = req.query;
       res.redirect(303, `/analytics?${new URLSearchParams({ site_id: form.site_id ?? "", ...(typeof tz === "string" && { tz }), sent: "1" })}`); // so that reloading sends nothing again
     })

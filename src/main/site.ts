@@ -121,9 +121,12 @@ export async function openSite(context: Context): Promise<Site> {
       lookEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS,
     }),
   });
-  const eventDoor = createEventDoor({ acceptEvents, maxAgeDays: config.EVENT_MAX_AGE_DAYS, secret: config.SECRET_KEY, clock });
+  const eventRates = createRateLimits({
+    quotas: { events: config.ADDRESS_EVENTS_PER_MINUTE }, code: "TOO_MANY_REQUESTS", counters: createCounters(redis, config.REDIS_PREFIX),
+  });
+  const eventDoor = createEventDoor({ acceptEvents, rates: eventRates, maxAgeDays: config.EVENT_MAX_AGE_DAYS, secret: config.SECRET_KEY, clock });
   const stats = createStats({ db: requestDb, clock });
-  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, clock });
+  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, weighEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : 0, clock });
   const { loopDelay, stop: stopWatching } = watchLoopDelay();
   const app = createApp({
     viewsFolder: join(ROOT, "views"),
@@ -190,6 +193,7 @@ export async function openSite(context: Context): Promise<Site> {
       clearInterval(closing);
       stopWatching();
       rates.stop();
+      eventRates.stop();
       backlog.stop();
       await tally.close();
     },
