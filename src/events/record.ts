@@ -138,7 +138,7 @@ export function createRecording({ db, log }: RecordSettings) {
       sent.places.push(place);
     });
     if (sites.size === 0) return events;
-    const fresh = await queries.insertEventIds(tx, [...sites.values()].map(({ known: _, ...sent }) => sent));
+    const fresh = await queries.insertEventIds(tx, [...sites.values()].map(({ site_id, ids, places }) => ({ site_id, ids, places })));
     return events.filter((event, place) => event[5] === null || fresh.has(place));
   }
 
