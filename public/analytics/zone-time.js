@@ -1,4 +1,4 @@
-// How the page writes times, in the zone it counts the days of. src/events/zone-time.ts says the same for the server: change both.
+// How the page writes times, in the zone it counts the days of. src/events/page/zone-time.ts says the same for the server: change both.
 
 /** @returns what writes an instant as clocks there show it: "2026-11-22 11:30:05" */
 export function timesIn(zone) {

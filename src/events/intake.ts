@@ -4,7 +4,7 @@ import { Unavailable } from "../core/errors.ts";
 import { backlogLength, oldestAgeMs } from "../stream/backlog.ts";
 import type { AcceptEvents } from "./accept.ts";
 import type { Spool } from "./spool.ts";
-import type { Stats } from "./stats.ts";
+import type { Stats } from "./stats/stats.ts";
 
 export type Intake = ReturnType<typeof createIntake>;
 

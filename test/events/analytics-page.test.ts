@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { drawSeries } from "../../src/events/series-chart.ts";
-import { snippetsFor } from "../../src/events/snippets.ts";
-import * as serverTimes from "../../src/events/zone-time.ts";
+import { drawSeries } from "../../src/events/page/series-chart.ts";
+import { snippetsFor } from "../../src/events/page/snippets.ts";
+import * as serverTimes from "../../src/events/page/zone-time.ts";
 import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";

@@ -1,4 +1,4 @@
-import { PAGEVIEW } from "./messages.ts";
+import { PAGEVIEW } from "../messages.ts";
 
 /** What to write to have a site's events counted. Plain text: whoever shows it escapes it. */
 export function snippetsFor(origin: string, siteId: string): { curl: string; script: string; call: string } {

@@ -1,20 +1,20 @@
 import { Router, type Request } from "express";
-import type { Clock } from "../core/clock.ts";
-import { Failure, Unavailable } from "../core/errors.ts";
-import { within } from "../core/within.ts";
-import { allow } from "../http/answer-errors.ts";
-import { letGoOn } from "../http/expect-continue.ts";
-import { pageHeaders } from "../http/page-headers.ts";
-import { readBody } from "../http/read-body.ts";
-import { sameOrigin } from "../http/same-origin.ts";
-import type { Intake } from "./intake.ts";
-import { PAGEVIEW } from "./messages.ts";
+import type { Clock } from "../../core/clock.ts";
+import { Failure, Unavailable } from "../../core/errors.ts";
+import { within } from "../../core/within.ts";
+import { allow } from "../../http/answer-errors.ts";
+import { letGoOn } from "../../http/expect-continue.ts";
+import { pageHeaders } from "../../http/page-headers.ts";
+import { readBody } from "../../http/read-body.ts";
+import { sameOrigin } from "../../http/same-origin.ts";
+import type { Intake } from "../intake.ts";
+import { PAGEVIEW } from "../messages.ts";
 import { addressOf, countOf, nameOf, rangesOf, type Shown } from "./page-address.ts";
-import type { EventDoor } from "./routes.ts";
+import type { EventDoor } from "../routes.ts";
 import { drawSeries } from "./series-chart.ts";
 import { snippetsFor } from "./snippets.ts";
-import { readPageQuery } from "./stats-query.ts";
-import { MOST_SITES, type Stats } from "./stats.ts";
+import { readPageQuery } from "../stats/stats-query.ts";
+import { MOST_SITES, type Stats } from "../stats/stats.ts";
 import { zoneTime } from "./zone-time.ts";
 
 export interface AnalyticsPagesSettings {

@@ -1,5 +1,5 @@
-import type { Db } from "../db/pool.ts";
-import { PAGEVIEW } from "./messages.ts";
+import type { Db } from "../../db/pool.ts";
+import { PAGEVIEW } from "../messages.ts";
 
 // All of these read the figures only, never the events; but for selectLatest.
 

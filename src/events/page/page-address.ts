@@ -1,5 +1,5 @@
-import type { Days } from "./stats.ts";
-import { PAGEVIEW } from "./messages.ts";
+import type { Days } from "../stats/stats.ts";
+import { PAGEVIEW } from "../messages.ts";
 import { dayName } from "./series-chart.ts";
 
 const DAY_MS = 86_400_000;

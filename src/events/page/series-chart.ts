@@ -1,4 +1,4 @@
-import type { Point } from "./stats-queries.ts";
+import type { Point } from "../stats/stats-queries.ts";
 import { zoneTime } from "./zone-time.ts";
 
 /**

@@ -1,7 +1,7 @@
-import type { Clock } from "../core/clock.ts";
-import { Failure } from "../core/errors.ts";
-import { isDataError, type Db } from "../db/pool.ts";
-import { daysWithin } from "./quarters.ts";
+import type { Clock } from "../../core/clock.ts";
+import { Failure } from "../../core/errors.ts";
+import { isDataError, type Db } from "../../db/pool.ts";
+import { daysWithin } from "../quarters.ts";
 import * as queries from "./stats-queries.ts";
 
 /** Days as people count them where the zone is, both of them in it: "2026-11-22". */

@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { Failure } from "../core/errors.ts";
-import { parseQuery } from "../http/validate.ts";
-import { PAGEVIEW } from "./messages.ts";
+import { Failure } from "../../core/errors.ts";
+import { parseQuery } from "../../http/validate.ts";
+import { PAGEVIEW } from "../messages.ts";
 import { MOST_DAYS, MOST_HOURLY_DAYS, type Days, type SeriesWanted } from "./stats.ts";
 
 const DAY_MS = 86_400_000;

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { Router, type RequestHandler } from "express";
-import { allow } from "../http/answer-errors.ts";
+import { allow } from "../../http/answer-errors.ts";
 
 const MAX_AGE_SECONDS = 3_600; // its name carries no version: pages have a new release within an hour
 
