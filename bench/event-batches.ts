@@ -15,13 +15,14 @@ import { onFreshHub, type WorkerTools } from "./worker.ts";
 
 const BATCHES = [100, 1_000] as const;
 const CLIENTS = 16;
-const WARM_UP_MS = 3_000;
-const SENDING_MS = 10_000;
+const WARM_UP_EVENTS = 200_000;
+const EVENTS = 1_000_000; // their backlog stays well below MAX_EVENT_BACKLOG_BYTES, at which the door would close
+const QUICK_EVENTS = 50_000;
 const POLL_MS = 50;
 const GIVE_UP_AFTER_MS = 60_000; // without any progress
 const runFile = promisify(execFile);
 
-/** One turn: events sent for a while, until the last one of them is a figure. */
+/** One turn: events are sent, as fast as they are taken, until the last one of them is a figure. */
 export interface BatchRun {
   batch: number;
   withIds: boolean;
@@ -105,7 +106,7 @@ async function sendAndFollow({ backends, generator, options }: WorkerTools, { hu
       },
       expect: { status: 202, text: `"accepted":${batch},"refused":[]` },
       warmUp: { requests: 0 },
-      measure: { forMs: options.quick ? 500 : WARM_UP_MS },
+      measure: { requests: (options.quick ? QUICK_EVENTS : WARM_UP_EVENTS) / batch },
     };
     const first = await generator.run(job);
     await followFigures(figures, first.answered * batch);
@@ -113,7 +114,7 @@ async function sendAndFollow({ backends, generator, options }: WorkerTools, { hu
 
     let startedAt = 0;
     let before: Reading = {};
-    const sent = await generator.run({ ...job, measure: { forMs: options.quick ? 1_000 : SENDING_MS } }, {
+    const sent = await generator.run({ ...job, measure: { requests: (options.quick ? QUICK_EVENTS : EVENTS) / batch } }, {
       onMeasuring() {
         startedAt = performance.now();
         for (const watch of Object.values(watches)) watch.begin();

@@ -27,7 +27,7 @@ export async function fillEvents(client: pg.Client, rows: number, onProgress: (d
     await insertDay(client, day, until - done);
     await addFigures(client, day);
     await client.query("commit");
-    onProgress(until);
+    if ((index + 1) % 5 === 0) onProgress(until);
   }
   await client.query("vacuum analyze");
   return { days: days.map(({ day }) => day), sites: SITES.map((_, index) => siteOf(index)) };
