@@ -26,6 +26,8 @@ export interface DoorCell {
 export interface HalfLoad {
   askedPerSecond: number;
   sitting: Sitting;
+  /** The bare server that appends, with as many: what of the time is the machine's. */
+  bare: Sitting;
 }
 
 export interface DoorResult {
@@ -74,7 +76,9 @@ export async function measureEventDoor({ backends, generator, options, logs, pro
       }
       if (most === 0) continue;
       const askedPerSecond = most / 2;
-      halfLoad.push({ askedPerSecond, sitting: await turn(rungs[0]!, "half-load", round, { ...job(PACED_CLIENTS), pacePerSecond: askedPerSecond }) });
+      const paced = { ...job(PACED_CLIENTS), pacePerSecond: askedPerSecond };
+      const [ours, append] = rungs as [DoorRung, DoorRung];
+      halfLoad.push({ askedPerSecond, sitting: await turn(ours, "half-load", round, paced), bare: await turn(append, "half-load", round, paced) });
     }
     return { cells, halfLoad };
   } finally {
@@ -82,7 +86,7 @@ export async function measureEventDoor({ backends, generator, options, logs, pro
   }
 }
 
-/** Ours first. */
+/** Ours first, then the one that appends. */
 function createDoorRungs({ hub, backends, logs }: { hub: Hub; backends: Backends; logs: string }): DoorRung[] {
   const stream = `${backends.prefix}bare-events`;
   const startOther = (script: string): Sitter["start"] => async () => {

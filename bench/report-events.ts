@@ -39,7 +39,10 @@ function doorTable({ cells, halfLoad }: DoorResult): string {
   const asked = medianOf(halfLoad, ({ askedPerSecond }) => askedPerSecond);
   return table(head, [
     ...cells.map(({ label, clients, sittings }) => row(`${label}, ${clients} clients`, sittings)),
-    ...(halfLoad.length === 0 ? [] : [row(`ConnectStorm, ${asked?.toFixed(0)} a second come, half of its most`, halfLoad.map(({ sitting }) => sitting))]),
+    ...(halfLoad.length === 0 ? [] : [
+      row(`ConnectStorm, ${asked?.toFixed(0)} a second come, half of its most`, halfLoad.map(({ sitting }) => sitting)),
+      row("raw http: JSON.parse, XADD, as many", halfLoad.map(({ bare }) => bare)),
+    ]),
   ]);
 }
 

@@ -103,7 +103,7 @@ test("the door is held against the bare server within each round", () => {
   expect(verdictsOf({ door: { cells, halfLoad: [] } }, "POST /event, 16")).toEqual(["met"]);
   expect(verdictsOf({ door: { cells: cells.toReversed().slice(1), halfLoad: [] } }, "POST /event, 16")).toEqual(["met"]);
   expect(verdictsOf({ door: { cells: [cell("ours", [599]), cell("parse-append", [1000])], halfLoad: [] } }, "POST /event, 16")).toEqual(["missed"]);
-  expect(verdictsOf({ door: { cells: [], halfLoad: [{ askedPerSecond: 500, sitting: { ...sitting, p99Ms: 21 } }] } }, "half")).toEqual(["missed"]);
+  expect(verdictsOf({ door: { cells: [], halfLoad: [{ askedPerSecond: 500, sitting: { ...sitting, p99Ms: 21 }, bare: sitting }] } }, "half")).toEqual(["missed"]);
 });
 
 test("/stats is judged with one client, and memory with the events' too", () => {
