@@ -38,3 +38,8 @@ export function pairedRatio(
   if (ratios.length === 0) return undefined;
   return { median: median(ratios), lowest: Math.min(...ratios), highest: Math.max(...ratios) };
 }
+
+/** Undefined where either is. */
+export function difference(after: number | undefined, before: number | undefined): number | undefined {
+  return after === undefined || before === undefined ? undefined : after - before;
+}

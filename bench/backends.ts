@@ -58,6 +58,7 @@ export async function openBackends({ redisUrl, pgUri }: BackendAddresses) {
     redisUrl,
     prefix,
     stream: `${prefix}uploads`,
+    eventsStream: `${prefix}events`,
     createDatabase,
     dropDatabase,
     emptyRedis,

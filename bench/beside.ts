@@ -1,3 +1,4 @@
+import { difference } from "./arithmetic.ts";
 import type { Backends } from "./backends.ts";
 import { postShape, putShape, type Hub } from "./hub.ts";
 import type { Ledger } from "./ledger.ts";
@@ -101,8 +102,8 @@ export async function measureBeside({ door, hub, ledger, folder, backends, gener
       catchUpMs: rest.endedAt - catchingUpSince,
       webCpuMs: each(watched.web.cpuMs),
       workerCpuMs: each(watched.worker.cpuMs),
-      redisCpuMs: each(between(before.redisCpuMs, after.redisCpuMs)),
-      postgresCpuMs: each(between(before.postgresCpuMs, after.postgresCpuMs)),
+      redisCpuMs: each(difference(after.redisCpuMs, before.redisCpuMs)),
+      postgresCpuMs: each(difference(after.postgresCpuMs, before.postgresCpuMs)),
       webAnonymousBytes: watched.web.peakAnonymousBytes,
       workerAnonymousBytes: watched.worker.peakAnonymousBytes,
       failure: accepted.failures > 0 ? accepted.reasons.join("; ")
@@ -114,8 +115,4 @@ export async function measureBeside({ door, hub, ledger, folder, backends, gener
     await web.stop();
     await worker.stop();
   }
-}
-
-function between(before: number | undefined, after: number | undefined): number | undefined {
-  return before === undefined || after === undefined ? undefined : after - before;
 }

@@ -1,15 +1,8 @@
-import type { Ratio } from "./arithmetic.ts";
+import { judgeEvents } from "./goals-events.ts";
 import { formatSize } from "./options.ts";
 import { failuresOf, findCell, highestOf, medianOf, ratioOf, type Results } from "./results.ts";
 import type { RungName } from "./rungs.ts";
-
-/** One promise about speed and what this run has to say about it. */
-export interface Goal {
-  subject: string;
-  wanted: string;
-  measured: string;
-  verdict: "met" | "missed" | "not measured";
-}
+import { atLeast, atMost, verdict, type Goal } from "./verdict.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -48,7 +41,7 @@ const RATIO_GOALS: readonly RatioGoal[] = [
 ];
 
 export function judgeGoals(results: Results): Goal[] {
-  return [...judgeUploads(results), ...judgeWorker(results), ...judgeLatency(results), ...judgeCounts(results), ...judgeMemory(results)];
+  return [...judgeUploads(results), ...judgeWorker(results), ...judgeLatency(results), ...judgeCounts(results), ...judgeEvents(results), ...judgeMemory(results)];
 }
 
 function judgeUploads({ uploads = [] }: Results): Goal[] {
@@ -109,36 +102,17 @@ function judgeCounts({ counts }: Results): Goal[] {
   });
 }
 
-function judgeMemory({ uploads = [], worker = [] }: Results): Goal[] {
+function judgeMemory({ uploads = [], worker = [], events }: Results): Goal[] {
   const doors = uploads.filter((cell) => cell.rung.startsWith("ours")).flatMap((cell) => cell.sittings);
   const beside = worker.flatMap((round) => round.beside);
-  const web = [highestOf(doors, (sitting) => sitting.peakAnonymousBytes), highestOf(beside, (run) => run.webAnonymousBytes)];
-  const settling = [highestOf(worker, (round) => round.drain.peakAnonymousBytes), highestOf(beside, (run) => run.workerAnonymousBytes)];
+  const eventDoors = events?.door?.cells.filter((cell) => cell.rung === "ours").flatMap((cell) => cell.sittings) ?? [];
+  const batches = events?.batches ?? [];
+  const web = [highestOf(eventDoors, (sitting) => sitting.peakAnonymousBytes), highestOf(batches, (run) => run.webAnonymousBytes), highestOf(doors, (sitting) => sitting.peakAnonymousBytes), highestOf(beside, (run) => run.webAnonymousBytes)];
+  const settling = [highestOf(batches, (run) => run.workerAnonymousBytes), highestOf(worker, (round) => round.drain.peakAnonymousBytes), highestOf(beside, (run) => run.workerAnonymousBytes)];
   return [
     atMost("web, anonymous memory, worst of all loads", 256, "MB", inMegabytes(highestOf(web, (bytes) => bytes))),
     atMost("worker, anonymous memory, worst of all loads", 256, "MB", inMegabytes(highestOf(settling, (bytes) => bytes))),
   ];
-}
-
-/** Shows the spread too: a goal met by the median and missed by the worst round is worth a second look. */
-export function atLeast(subject: string, wanted: string, least: number, ratio: Ratio | undefined, failure?: string): Goal {
-  if (failure !== undefined) return { subject, wanted, measured: failure, verdict: "missed" };
-  const measured = ratio === undefined ? "–" : `${ratio.median.toFixed(2)} (${ratio.lowest.toFixed(2)} to ${ratio.highest.toFixed(2)})`;
-  return { subject, wanted, measured, verdict: verdict(ratio?.median, (value) => value >= least) };
-}
-
-export function atMost(subject: string, most: number, unit: string, value: number | undefined): Goal {
-  return {
-    subject,
-    wanted: `≤ ${most} ${unit}`,
-    measured: value === undefined ? "–" : `${value.toFixed(1)} ${unit}`,
-    verdict: verdict(value, (found) => found <= most),
-  };
-}
-
-function verdict(value: number | undefined, holds: (value: number) => boolean): Goal["verdict"] {
-  if (value === undefined) return "not measured";
-  return holds(value) ? "met" : "missed";
 }
 
 function inMegabytes(bytes: number | undefined): number | undefined {

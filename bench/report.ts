@@ -1,14 +1,16 @@
-import { judgeGoals, type Goal } from "./goals.ts";
+import { judgeGoals } from "./goals.ts";
 import type { Machine } from "./machine.ts";
 import { formatSize } from "./options.ts";
 import { failuresOf, findCell, highestOf, medianOf, ratioOf, type Results } from "./results.ts";
 import type { ProfileLine } from "./profile.ts";
 import { COMPETITORS, OURS } from "./rungs.ts";
+import { eventTables } from "./report-events.ts";
+import type { Goal } from "./verdict.ts";
+import { decimal, megabytes, NOTHING, spread, table } from "./table.ts";
 import type { UploadCell } from "./uploads.ts";
 import type { WorkerRound } from "./worker.ts";
 
 const MEGABYTE = 1_000_000;
-const NOTHING = "–";
 
 /** The whole run as Markdown whose tables are aligned, so that it reads the same in a terminal. */
 export function writeReport(results: Results): string {
@@ -22,6 +24,7 @@ export function writeReport(results: Results): string {
   if (results.worker !== undefined) parts.push("## Worker", ...workerTables(results.worker));
   if (results.latency !== undefined) parts.push("## From acceptance to the ledger, idle system", latencyTable(results));
   if (results.counts !== undefined) parts.push("## /api/counts", countsTable(results));
+  if (results.events !== undefined) parts.push("## Events", ...eventTables(results.events));
   for (const { name, places, functions } of results.profiles ?? []) {
     parts.push(`## Profile: ${name}`, profileTable("place", places), profileTable("function", functions));
   }
@@ -81,10 +84,7 @@ function ratioTable(cells: readonly UploadCell[], sizeBytes: number, clients: nu
   const rows = OURS.flatMap((rung) => {
     const ours = findCell(cells, rung, sizeBytes, clients);
     if (ours === undefined) return [];
-    return [[ours.label, ...others.map((other) => {
-      const ratio = ratioOf(ours, other);
-      return ratio === undefined ? NOTHING : `${ratio.median.toFixed(2)} (${ratio.lowest.toFixed(2)} to ${ratio.highest.toFixed(2)})`;
-    })]];
+    return [[ours.label, ...others.map((other) => spread(ratioOf(ours, other)))]];
   });
   return rows.length === 0 || others.length === 0 ? undefined : table(["times as fast as", ...others.map((other) => other.label)], rows);
 }
@@ -172,19 +172,4 @@ function goalsTable(goals: readonly Goal[]): string {
 function profileTable(title: string, lines: readonly ProfileLine[]): string {
   const rows = lines.map(({ where, selfMs, share }) => [where, selfMs.toFixed(0), (share * 100).toFixed(1)]);
   return table([title, "ms itself", "% of its time"], rows);
-}
-
-/** Rows may be shorter than the head. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((title, column) => Math.max(title.length, 3, ...rows.map((row) => row[column]?.length ?? 0)));
-  const line = (cells: readonly string[]): string => `| ${widths.map((width, column) => (cells[column] ?? "").padEnd(width)).join(" | ")} |`;
-  return [line(head), `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`, ...rows.map(line)].join("\n");
-}
-
-function decimal(value: number | undefined, digits: number): string {
-  return value === undefined || Number.isNaN(value) ? NOTHING : value.toFixed(digits);
-}
-
-function megabytes(bytes: number | undefined): string {
-  return bytes === undefined ? NOTHING : (bytes / MEGABYTE).toFixed(0);
 }

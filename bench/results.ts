@@ -2,10 +2,12 @@ import { access, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { median, pairedRatio, type Ratio } from "./arithmetic.ts";
 import type { CountsResult } from "./counts.ts";
+import type { EventsResult } from "./events.ts";
 import type { LatencyRound } from "./latency.ts";
 import type { Machine } from "./machine.ts";
 import type { Profile } from "./profile.ts";
-import type { Sitting, UploadCell } from "./uploads.ts";
+import type { Sitting } from "./sitting.ts";
+import type { UploadCell } from "./uploads.ts";
 import type { WorkerRound } from "./worker.ts";
 
 /** All that a run measured; the parts that were not asked for are absent. */
@@ -15,6 +17,7 @@ export interface Results {
   worker?: WorkerRound[];
   latency?: LatencyRound[];
   counts?: CountsResult;
+  events?: EventsResult;
   profiles?: Profile[];
   /** What could not be measured, in words. A run goes on without it, and ends with exit code 1. */
   problems: string[];

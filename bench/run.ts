@@ -2,6 +2,7 @@ import { existsSync, readdirSync, rmSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { measureCounts } from "./counts.ts";
+import { measureEvents } from "./events.ts";
 import { createHub, scriptOf } from "./hub.ts";
 import { measureLatency } from "./latency.ts";
 import { openGenerator } from "./load/generator.ts";
@@ -97,6 +98,9 @@ async function measureAll(
     },
     async counts() {
       results.counts = await measureCounts(tools);
+    },
+    async events() {
+      results.events = await measureEvents(tools);
     },
   };
   if (missing.length > 0) say(`dist/main lacks ${missing.join(", ")}: only the others' upload servers are measured`);

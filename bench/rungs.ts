@@ -4,19 +4,16 @@ import type { Backends } from "./backends.ts";
 import { postShape, putShape, type Hub } from "./hub.ts";
 import type { Expectation, RequestShape } from "./load/job.ts";
 import { startProcess, type Started } from "./processes.ts";
+import type { Sitter } from "./sitting.ts";
 
 /** One of the upload servers that are compared. */
-export interface Rung {
+export interface Rung extends Sitter {
   name: RungName;
   label: string;
   /** Larger files are not sent to it. */
   largestBytes?: number;
   request(sizeBytes: number): RequestShape;
   expect(sizeBytes: number): Expectation;
-  /** A fresh process on an empty folder. @param load  what for, in a word */
-  start(folder: string, load: string): Promise<Started>;
-  /** How many uploads it has kept, asked after it was stopped; undefined: it cannot be said. */
-  countKept(folder: string): Promise<number | undefined>;
 }
 
 export const OURS = ["ours-post", "ours-put"] as const;
@@ -45,8 +42,8 @@ export function createRungs({ hub, backends, logs }: { hub: Hub; backends: Backe
   const rawTo = (path: string) => (sizeBytes: number): RequestShape => ({ ...putShape(sizeBytes), path });
 
   return [
-    { name: "ours-post", label: "ConnectStorm POST (multipart)", request: postShape, expect: sized(202), start: startOurs, countKept: countQueued },
-    { name: "ours-put", label: "ConnectStorm PUT", request: putShape, expect: sized(202), start: startOurs, countKept: countQueued },
+    { name: "ours-post", label: "ConnectStorm POST (multipart)", request: postShape, expect: sized(202), start: startOurs, countKept: countQueued, usesRedis: true },
+    { name: "ours-put", label: "ConnectStorm PUT", request: putShape, expect: sized(202), start: startOurs, countKept: countQueued, usesRedis: true },
     {
       name: "multer",
       label: "Express + multer disk storage",

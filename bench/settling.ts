@@ -39,16 +39,16 @@ export async function followBacklog({ ledger, backends, until, onFirst = () => {
     settled,
     settledPerSecond: first === undefined || settled === 0 ? 0 : (settled / (last.at - first.at)) * 1000,
     endedAt: last.at,
-    failure: last.records >= until ? await untilEmpty(backends) : `it stopped at ${last.records} of ${until}`,
+    failure: last.records >= until ? await untilEmpty(backends, backends.stream) : `it stopped at ${last.records} of ${until}`,
   };
 }
 
 /** The acknowledgement comes after the commit. @returns what is wrong */
-async function untilEmpty(backends: Backends): Promise<string | undefined> {
+export async function untilEmpty(backends: Backends, stream: string): Promise<string | undefined> {
   const deadline = performance.now() + GIVE_UP_AFTER_MS;
   while (performance.now() < deadline) {
-    if ((await backends.redis.xlen(backends.stream)) === 0) return undefined;
+    if ((await backends.redis.xlen(stream)) === 0) return undefined;
     await sleep(POLL_MS);
   }
-  return "the ledger has all of them, and the stream is not empty";
+  return "all of them are in the database, and the stream is not empty";
 }

@@ -1,6 +1,7 @@
 /** How many uploads a second does the worker settle, what would bare Redis and bare PostgreSQL allow, and does it keep up with the door? */
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { difference } from "./arithmetic.ts";
 import type { Backends } from "./backends.ts";
 import { measureBeside, type Beside } from "./beside.ts";
 import { createHub, putShape, type Hub } from "./hub.ts";
@@ -191,8 +192,4 @@ async function drainStream(
     peakAnonymousBytes: watched.peakAnonymousBytes,
     failure,
   };
-}
-
-function difference(after: number | undefined, before: number | undefined): number | undefined {
-  return after === undefined || before === undefined ? undefined : after - before;
 }

@@ -4,10 +4,20 @@ export interface RequestShape {
   method: "GET" | "POST" | "PUT";
   path: string;
   headers: Record<string, string>;
-  /** `multipart`: the file is the field `file` of a form. `raw`: it is the body. */
-  body: "none" | "raw" | "multipart";
+  /** With a query of its own each: they are asked in turn, and each client begins at another one. */
+  paths?: readonly string[];
+  /** `multipart`: the file is the field `file` of a form. `raw`: it is the body. `events`: see there. */
+  body: "none" | "raw" | "multipart" | "events";
   /** Of the file, not of the form around it. */
   sizeBytes: number;
+  events?: EventsShape;
+}
+
+export interface EventsShape {
+  /** Of one request. Undefined: a single one, that stands in no list. */
+  batch?: number;
+  /** Each has an event_id that no other one has. */
+  withIds: boolean;
 }
 
 export interface Expectation {
@@ -28,6 +38,11 @@ export interface Job {
   warmUp: Stretch;
   warmUpBytes?: number;
   measure: Stretch;
+  /**
+   * Requests a second, due at fixed times whatever became of those before; a latency then begins when its request was due,
+   * and all that were due in the stretch count. Undefined: a closed loop.
+   */
+  pacePerSecond?: number;
 }
 
 export interface JobResult {

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { prepareEvents } from "./events.ts";
 import type { RequestShape } from "./job.ts";
 
 const STAMP_BYTES = 32;
@@ -26,7 +27,10 @@ export interface PreparedRequest {
 let stamps = 0;
 const stampPrefix = randomBytes(8).toString("hex");
 
-export function prepareRequest(shape: RequestShape, host: string): PreparedRequest {
+/** @param client  which of them it is for, counted from 0 */
+export function prepareRequest(shape: RequestShape, host: string, client = 0): PreparedRequest {
+  if (shape.body === "events") return prepareEvents(shape, host, client);
+  if (shape.paths !== undefined) return takingTurns(shape.paths, shape, host, client);
   const { before, after } = envelope(shape);
   const hasBody = shape.body !== "none";
   const lengthHeader = hasBody ? `Content-Length: ${before.length + shape.sizeBytes + after.length}\r\n` : "";
@@ -49,6 +53,19 @@ export function prepareRequest(shape: RequestShape, host: string): PreparedReque
     stamp() {
       const text = stampPrefix + (stamps++).toString(16).padStart(STAMP_BYTES - stampPrefix.length, "0");
       first.write(text.slice(STAMP_BYTES - stampBytes), stampAt, "latin1");
+    },
+  };
+}
+
+function takingTurns(paths: readonly string[], shape: RequestShape, host: string, client: number): PreparedRequest {
+  const requests = paths.map((path) => prepareRequest({ ...shape, paths: undefined, path }, host).first);
+  let next = (client * 7919) % requests.length; // a prime: the clients are not all at one place
+  return {
+    first: requests[next]!,
+    fillerBytes: 0,
+    last: Buffer.alloc(0),
+    stamp() {
+      this.first = requests[next++ % requests.length]!;
     },
   };
 }

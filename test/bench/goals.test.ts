@@ -1,10 +1,12 @@
 import { expect, test } from "vitest";
-import { atLeast, atMost, judgeGoals } from "../../bench/goals.ts";
+import { judgeGoals } from "../../bench/goals.ts";
 import type { Machine } from "../../bench/machine.ts";
 import { parseOptions } from "../../bench/options.ts";
-import { table } from "../../bench/report.ts";
+import { table } from "../../bench/table.ts";
 import type { RungName } from "../../bench/rungs.ts";
-import type { Sitting, UploadCell } from "../../bench/uploads.ts";
+import type { Sitting } from "../../bench/sitting.ts";
+import type { UploadCell } from "../../bench/uploads.ts";
+import { atLeast, atMost } from "../../bench/verdict.ts";
 
 const machine = {} as Machine; // no goal looks at it
 

@@ -95,3 +95,20 @@ test("a timed stretch counts what was answered within it, and all in flight is a
   expect(result.p50Ms).toBeGreaterThanOrEqual(19);
   expect(result.perSecond).toBeCloseTo((result.requests / result.elapsedMs) * 1000);
 });
+
+test("a paced load sends as often as asked, whatever is still unanswered", async () => {
+  const result = await load((req, res) => {
+    req.resume().on("end", () => setTimeout(() => res.end("ok"), 50));
+  }, { clients: 64, pacePerSecond: 200, measure: { forMs: 500 } });
+  expect(result.answered).toBeGreaterThanOrEqual(95);
+  expect(result.answered).toBeLessThanOrEqual(101);
+  expect(result.requests).toBeLessThan(result.answered); // those of the last moments were answered after it
+});
+
+test("where no connection is free, a request's time begins when it was due", async () => {
+  const result = await load((req, res) => {
+    req.resume().on("end", () => setTimeout(() => res.end("ok"), 50));
+  }, { clients: 1, pacePerSecond: 100, measure: { requests: 10 } });
+  expect(result).toMatchObject({ requests: 10, answered: 10, failures: 0 });
+  expect(result.maxMs).toBeGreaterThan(300); // due after 100 ms, answered after 500
+});
