@@ -51,7 +51,7 @@ async function insertDay(client: pg.Client, day: string, rows: number): Promise<
 async function addFigures(client: pg.Client, day: string): Promise<void> {
   const ofDay = "timestamp >= $1::timestamptz and timestamp < $1::timestamptz + interval '1 day'";
   const quarter = "date_bin('15 minutes', timestamp, timestamptz '2000-01-01')";
-  const key = (column: string): string => `substr(sha256(convert_to(${column}, 'UTF8')), 1, 16)`;
+  const key = (column: string): string => `key_of(${column})`;
   const figures = [
     `insert into event_quarters (site_id, begins_at, event_type, events)
      select site_id, ${quarter}, event_type, count(*) from events where ${ofDay} group by 1, 2, 3 order by 1, 2, 3`,

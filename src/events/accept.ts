@@ -22,6 +22,8 @@ const MOST_BATCH_EVENTS = 500;
 const MOST_BATCH_CHARACTERS = 128 * 1024;
 /** Requests are taken together up to so many events; a single one may have more. */
 const MOST_UNIT_EVENTS = 5_000;
+/** Of units. With one, whoever comes while it is on its way waits for two round trips. */
+const MOST_UNDER_WAY = 2;
 const SPOOL_LOG_EVERY_MS = 60_000;
 
 interface Waiting {
@@ -40,7 +42,8 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
   const waiting: Waiting[] = [];
   const counted = { accepted: 0, spooled: 0, refused: 0 };
   const note = createRefusals((code: string, refused) => log.warn({ code, refused }, "the door refuses events"));
-  let running = false;
+  let underWay = 0;
+  let beginning = false;
   let spoolLoggedAt = Number.NEGATIVE_INFINITY;
 
   /** Promises them, all or none. @throws Failure EVENTS_BACKLOG_FULL; Unavailable */
@@ -49,8 +52,8 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
       backlog.assertRoom();
       await new Promise<void>((resolve, reject) => {
         waiting.push({ events: events.map((event) => JSON.stringify(event)), resolve, reject });
-        if (running) return;
-        running = true;
+        if (beginning || underWay >= MOST_UNDER_WAY) return;
+        beginning = true;
         setImmediate(run); // with whoever else is read in this turn of the event loop
       });
       counted.accepted += events.length;
@@ -67,6 +70,8 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
   }
 
   async function run(): Promise<void> {
+    beginning = false;
+    underWay++;
     while (waiting.length > 0) {
       const unit = takeUnit();
       try {
@@ -76,7 +81,7 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
         for (const { reject } of unit) reject(error);
       }
     }
-    running = false;
+    underWay--;
   }
 
   function takeUnit(): Waiting[] {

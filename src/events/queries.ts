@@ -30,7 +30,7 @@ export interface SentIds {
 export async function insertEventIds(tx: Db, sent: readonly SentIds[]): Promise<Set<number>> {
   const { rows } = await tx.query<{ place: number }>(
     `with sent as materialized (
-       select place::int, substr(sha256(convert_to(length(site_id) || ':' || site_id || event_id, 'UTF8')), 1, 16) as event_key
+       select place::int, key_of(length(site_id) || ':' || site_id || event_id) as event_key
        from json_to_recordset($1::json) as r(site_id text, ids json, places json),
             rows from (json_array_elements_text(ids), json_array_elements_text(places)) as sent(event_id, place)
      ), fresh as (
@@ -67,7 +67,7 @@ export async function addPaths(tx: Db, figures: readonly QuarterFigures[]): Prom
   if (groups.length === 0) return;
   await tx.query(
     `with incoming as materialized (
-       select site_id, begins_at, substr(sha256(convert_to(path, 'UTF8')), 1, 16) as path_key, path, viewed.views::bigint as views
+       select site_id, begins_at, key_of(path) as path_key, path, viewed.views::bigint as views
        from json_to_recordset($1::json) as r(site_id text, begins_at timestamptz, paths json, views json),
             rows from (json_array_elements_text(paths), json_array_elements_text(r.views)) as viewed(path, views)
      ), by_day as (
@@ -96,7 +96,7 @@ export async function addUsers(tx: Db, active: readonly ActiveUsers[]): Promise<
   await tx.query(
     `with written as (
        insert into event_user_days as known (site_id, day, user_key, quarters)
-       select site_id, day, substr(sha256(convert_to(user_id, 'UTF8')), 1, 16) as user_key, quarters::bit(96)
+       select site_id, day, key_of(user_id) as user_key, quarters::bit(96)
        from json_to_recordset($1::json) as r(site_id text, day date, quarters text, users json), json_array_elements_text(users) as user_id
        order by site_id, day, user_key
        on conflict (site_id, day, user_key) do update set quarters = known.quarters | excluded.quarters
@@ -141,7 +141,7 @@ export async function deleteMemory(db: Db, table: "event_batches" | "event_ids",
 /** Every site that has figures of a day before `day`. */
 export async function selectSitesBefore(db: Db, day: string): Promise<string[]> {
   const { rows } = await db.query<{ site_id: string }>(
-    "select distinct site_id from (select site_id from event_days where day < $1::date union all select site_id from event_quarters where begins_at < $1::date at time zone 'UTC') as old", [day]);
+    "select distinct site_id from (select site_id from event_days where day < $1::date union all select site_id from event_quarters where begins_at < $1::date::timestamp at time zone 'UTC') as old", [day]);
   return rows.map((row) => row.site_id);
 }
 
@@ -152,7 +152,7 @@ export async function deleteFigures(db: Db, siteId: string, day: string): Promis
     rows += (await db.query(`delete from ${table} where site_id = $1 and day < $2::date`, [siteId, day])).rowCount;
   }
   for (const table of ["event_quarters", "event_paths"]) {
-    rows += (await db.query(`delete from ${table} where site_id = $1 and begins_at < $2::date at time zone 'UTC'`, [siteId, day])).rowCount;
+    rows += (await db.query(`delete from ${table} where site_id = $1 and begins_at < $2::date::timestamp at time zone 'UTC'`, [siteId, day])).rowCount;
   }
   return rows;
 }

@@ -26,7 +26,9 @@ const HOUSEKEEPING_EVERY_MS = 600_000;
 const AUDIT_EVERY_MS = 60_000;
 const SPOOL_ON_DISK_EVERY_MS = 1_000;
 const SPOOL_IN_BUCKET_EVERY_MS = 10_000; // listing a bucket costs money
-const EVENT_ENTRIES_AT_ONCE = 200; // of up to 128 KiB
+const EVENT_ENTRIES_AT_ONCE = 100; // of up to 128 KiB
+/** Side by side, so that one's events are parsed and copied while PostgreSQL adds the other's to the figures. */
+const EVENT_RECORDERS = 2;
 const SCRUB_EVERY_MS = 5_000; // between two turns of half a minute
 const SWEEP_EVERY_MS = 3_600_000; // or more often, where orphans are not to grow that old
 
@@ -57,16 +59,19 @@ export async function openWorkload(context: Context): Promise<Running> {
     log,
   });
   const recording = createRecording({ db, log });
-  const eventsBlocking = openBlockingRedis({ url: config.REDIS_URL, log });
-  await whenReady(eventsBlocking, 1_500);
-  const eventsConsumer = createConsumer({
-    redis, blocking: eventsBlocking, stream: eventsStream, group: EVENTS_GROUP, name,
-    batchSize: EVENT_ENTRIES_AT_ONCE,
-    claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000,
-    retryMs: config.RETRY_SECONDS * 1000,
-    handle: recording.recordEntries,
-    log,
-  });
+  const recorders = await Promise.all(Array.from({ length: EVENT_RECORDERS }, async (_, i) => {
+    const own = openBlockingRedis({ url: config.REDIS_URL, log });
+    await whenReady(own, 1_500);
+    const recorder = createConsumer({
+      redis, blocking: own, stream: eventsStream, group: EVENTS_GROUP, name: `${name}-${i + 1}`,
+      batchSize: EVENT_ENTRIES_AT_ONCE,
+      claimIdleMs: config.CLAIM_IDLE_SECONDS * 1000,
+      retryMs: config.RETRY_SECONDS * 1000,
+      handle: recording.recordEntries,
+      log,
+    });
+    return { ...recorder, close: () => closeRedis(own) };
+  }));
   const orphanAgeMs = config.ORPHAN_AGE_SECONDS * 1000;
   let opening: Promise<TimeSeries> | undefined;
   const timeSeries = () => (opening ??= openTimeSeries(db).catch((error) => { opening = undefined; throw error; }));
@@ -99,7 +104,7 @@ export async function openWorkload(context: Context): Promise<Running> {
       everyMs: EXPIRE_EVERY_MS,
       runOnce: createResumableExpiry({ partials, expiryMs: config.RESUMABLE_EXPIRY_SECONDS * 1000, stopping: stop.signal, clock, log }).runOnce,
     },
-    { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: () => Promise.all([consumer.forgetDeadConsumers(), eventsConsumer.forgetDeadConsumers()]) },
+    { name: "stream housekeeping", everyMs: HOUSEKEEPING_EVERY_MS, runOnce: () => Promise.all([consumer, recorders[0]!].map(({ forgetDeadConsumers }) => forgetDeadConsumers())) },
     ...(config.SCRUB_BYTES_PER_SECOND === 0 ? [] : [{
       name: "scrub",
       everyMs: SCRUB_EVERY_MS,
@@ -109,7 +114,7 @@ export async function openWorkload(context: Context): Promise<Running> {
       { name: "sweep", everyMs: Math.min(SWEEP_EVERY_MS, orphanAgeMs), runOnce: () => store.sweep(orphanAgeMs, stop.signal) }
     )),
   ];
-  const running = [consumer.run(stop.signal), eventsConsumer.run(stop.signal), ...jobs.map((job) => repeat(job, stop.signal, log))];
+  const running = [consumer.run(stop.signal), ...recorders.map(({ run }) => run(stop.signal)), ...jobs.map((job) => repeat(job, stop.signal, log))];
   log.info({ worker: name, stream }, "settling");
 
   return {
@@ -118,9 +123,9 @@ export async function openWorkload(context: Context): Promise<Running> {
     async stop() {
       stop.abort();
       await Promise.all(running);
-      await Promise.all([consumer.leave(), eventsConsumer.leave()]);
+      await Promise.all([consumer, ...recorders].map(({ leave }) => leave()));
       await report.stop();
-      await Promise.all([closeRedis(blocking), closeRedis(eventsBlocking)]);
+      await Promise.all([closeRedis(blocking), ...recorders.map(({ close }) => close())]);
     },
   };
 }

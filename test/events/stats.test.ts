@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -126,6 +127,25 @@ describe("figures of events", () => {
       { id: expect.any(Number), event_type: "pageview", path: "/5", user_id: "u2", timestamp: "2026-03-29T21:59:00.000Z" },
     ] });
     expect((await get("/stats/sites")).body.sites).toEqual(expect.arrayContaining(["nepal", "today", "zones"]));
+  });
+
+  test("the database's own time zone changes none of it", async () => {
+    const asked = () => Promise.all([
+      world.stats({ site_id: "zones", date: "2026-03-28" }), world.stats({ site_id: "zones", date: "2026-03-28", tz: "Europe/Berlin" }),
+      world.figures("zones", { from: "2026-03-27", to: "2026-03-30", zone: "UTC" }),
+      get("/stats/series?site_id=zones&from=2026-03-26&to=2026-03-30"), get("/stats/series?site_id=zones&from=2026-03-28&to=2026-03-28&interval=hour"), get("/stats/types?site_id=zones"),
+    ]);
+    const inUtc = await asked();
+    for (const zone of ["Asia/Kathmandu", "America/Los_Angeles", "UTC"]) {
+      await world.sql(`do $$ begin execute format('alter database %I set timezone to ${zone === "UTC" ? "''UTC''" : `''${zone}''`}', current_database()); end $$`);
+      await world.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()");
+      await world.sql("select pg_terminate_backend(pg_backend_pid())").catch(() => {});
+      await eventually(async () => (await world.sql<{ zone: string }>("select current_setting('timezone') as zone"))[0]!.zone, zone);
+      await world.send({ site_id: `in ${zone}`, event_type: "pageview", path: "/", user_id: "u", timestamp: "2026-03-28T23:30:00Z" });
+      await world.recordAll();
+      expect(await world.stats({ site_id: `in ${zone}`, date: "2026-03-28" })).toMatchObject({ total_views: 1, unique_users: 1, top_paths: [{ path: "/", views: 1 }] });
+      expect(await asked()).toEqual(inUtc);
+    }
   });
 
   test("over several days a user counts once", async () => {

@@ -14,14 +14,24 @@ export interface Figures {
   topPaths: PathViews[];
 }
 
-/** Days of UTC, both of them in it. For one day: three reads along primary keys. */
+/** One day of UTC: three reads along primary keys. */
+export async function selectDay(db: Db, siteId: string, day: string, mostPaths: number): Promise<Figures> {
+  const { rows } = await db.query<Figures>(
+    `select (select coalesce(sum(events), 0)::bigint from event_quarters where site_id = $1 and event_type = '${PAGEVIEW}'
+               and begins_at >= $2::date::timestamp at time zone 'UTC' and begins_at < ($2::date + 1)::timestamp at time zone 'UTC') as "totalViews",
+            (select coalesce(sum(users), 0)::bigint from event_days where site_id = $1 and day = $2::date) as "uniqueUsers",
+            (select coalesce(json_agg(top), '[]') from (
+               select path, views from event_path_days where site_id = $1 and day = $2::date order by views desc, path limit $3) as top) as "topPaths"`,
+    [siteId, day, mostPaths]);
+  return rows[0]!;
+}
+
+/** Several days of UTC, both of them in it. */
 export async function selectDays(db: Db, siteId: string, from: string, to: string, mostPaths: number): Promise<Figures> {
   const { rows } = await db.query<Figures>(
     `select (select coalesce(sum(events), 0)::bigint from event_quarters where site_id = $1 and event_type = '${PAGEVIEW}'
-               and begins_at >= $2::date at time zone 'UTC' and begins_at < ($3::date + 1) at time zone 'UTC') as "totalViews",
-            case when $2::date = $3::date
-              then (select coalesce(sum(users), 0)::bigint from event_days where site_id = $1 and day = $2::date)
-              else (select count(distinct user_key) from event_user_days where site_id = $1 and day between $2::date and $3::date) end as "uniqueUsers",
+               and begins_at >= $2::date::timestamp at time zone 'UTC' and begins_at < ($3::date + 1)::timestamp at time zone 'UTC') as "totalViews",
+            (select count(distinct user_key) from event_user_days where site_id = $1 and day between $2::date and $3::date) as "uniqueUsers",
             (select coalesce(json_agg(top), '[]') from (
                select min(path) as path, sum(views)::bigint as views from event_path_days
                where site_id = $1 and day between $2::date and $3::date
@@ -84,24 +94,29 @@ export interface Point {
   events: number;
 }
 
-/** Every hour or day of those days, in which nothing happened as well. An hour is 3,600 s, whatever the clocks do. */
+/**
+ * Every hour or day of those days, in which nothing happened as well, by its place among them. An hour is 3,600 s from the
+ * first day's beginning on, whatever the clocks do.
+ */
 export async function selectSeries(
   db: Db, siteId: string, eventType: string, from: string, to: string, zone: string, interval: "hour" | "day",
 ): Promise<Point[]> {
-  const spans = interval === "hour"
-    ? `select begins_at, begins_at + interval '1 hour' as ends_at
-       from generate_series($3::date::timestamp at time zone $5, ($4::date + 1)::timestamp at time zone $5 - interval '1 second', interval '1 hour') as begins_at`
-    : `select day at time zone $5 as begins_at, (day + interval '1 day') at time zone $5 as ends_at
-       from generate_series($3::date::timestamp, $4::date::timestamp, interval '1 day') as day`;
+  const [spans, place] = interval === "hour"
+    ? [`select begins_at, (extract(epoch from begins_at - opens_at) / 3600)::int as place
+        from bounds, generate_series(opens_at, closes_at - interval '1 second', interval '1 hour') as begins_at`,
+      "floor(extract(epoch from begins_at - opens_at) / 3600)::int"]
+    : [`select day at time zone $5 as begins_at, day::date - $3::date as place
+        from generate_series($3::date::timestamp, $4::date::timestamp, interval '1 day') as day`,
+      "(begins_at at time zone $5)::date - $3::date"];
   const { rows } = await db.query<Point>(
-    `with spans as materialized (${spans}), found as materialized (
-       select begins_at, events from event_quarters
-       where site_id = $1 and event_type = $2
-         and begins_at >= $3::date::timestamp at time zone $5 and begins_at < ($4::date + 1)::timestamp at time zone $5
+    `with bounds as materialized (
+       select $3::date::timestamp at time zone $5 as opens_at, ($4::date + 1)::timestamp at time zone $5 as closes_at
+     ), found as materialized (
+       select ${place} as place, sum(events)::bigint as events from event_quarters, bounds
+       where site_id = $1 and event_type = $2 and begins_at >= opens_at and begins_at < closes_at group by 1
      )
-     select to_char(spans.begins_at at time zone $5, 'YYYY-MM-DD') as day, spans.begins_at as "beginsAt", coalesce(sum(events), 0)::bigint as events
-     from spans left join found on found.begins_at >= spans.begins_at and found.begins_at < spans.ends_at
-     group by spans.begins_at order by spans.begins_at`,
+     select to_char(begins_at at time zone $5, 'YYYY-MM-DD') as day, begins_at as "beginsAt", coalesce(events, 0) as events
+     from (${spans}) as spans left join found using (place) order by place`,
     [siteId, eventType, from, to, zone]);
   return rows;
 }

@@ -37,7 +37,7 @@ export function createStats({ db, clock }: { db: Db; clock: Clock }) {
   /** Views, distinct users and the most viewed paths. @throws Failure INVALID_QUERY; Unavailable */
   function figures(siteId: string, { from, to, zone }: Days, mostPaths: number): Promise<queries.Figures> {
     return knowingTheZone(async () => {
-      if (zone === UTC) return queries.selectDays(db, siteId, from, to, mostPaths);
+      if (zone === UTC) return from === to ? queries.selectDay(db, siteId, from, mostPaths) : queries.selectDays(db, siteId, from, to, mostPaths);
       const bounds = await queries.selectBounds(db, from, to, zone);
       return queries.selectBetween(db, siteId, bounds, daysWithin(bounds.beginsAt, bounds.endsAt), mostPaths);
     });
