@@ -28,7 +28,7 @@ export interface EventsCrowdSettings {
   everyMs?: number;
   /** Share of requests whose events have no event_id: each such event has a path of its own, by which it can be counted. */
   keyless?: number;
-  /** How often a request whose events have ids is sent, over both endpoints. */
+  /** How often a request whose events have ids is sent, all at once, over both endpoints. */
   times?: number;
   /** An attempt without an answer for so long is given up and made again. */
   attemptTimeoutMs?: number;
@@ -47,7 +47,7 @@ export function openEventsCrowd({ urls, clients = 4, sizes = [1, 1, 5, 40], ever
   let requests = 0; // that were acknowledged
   let stopping = false;
   let slowestMs = 0;
-  const agent = new Agent({ keepAlive: true, maxSockets: clients });
+  const agent = new Agent({ keepAlive: true, maxSockets: clients * times });
   const running = Array.from({ length: clients }, (_, index) => run(index));
 
   async function run(index: number): Promise<void> {
@@ -55,7 +55,7 @@ export function openEventsCrowd({ urls, clients = 4, sizes = [1, 1, 5, 40], ever
       const hasIds = Math.random() >= keyless;
       const events = Array.from({ length: pick(sizes) }, () => makeEvent(hasIds));
       if (hasIds && events.length > 1 && count % 4 === 0) events.push(events[0]!); // one and the same, twice in a request
-      for (let time = 0; time < (hasIds ? times : 1); time++) await send(events, count + time);
+      await Promise.all(Array.from({ length: hasIds ? times : 1 }, (_, time) => send(events, count + time)));
       if (everyMs > 0) await pause(everyMs * (0.5 + Math.random()));
     }
   }

@@ -1,0 +1,78 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { throughFaultProxy } from "../support/fault-proxy.ts";
+import { startOwnPostgres } from "../support/own-servers.ts";
+import { openEventsCrowd, type EventsCrowd } from "./events-crowd.ts";
+import { judgeEvents } from "./events-oracle.ts";
+import { openHub, type Hub } from "./hub.ts";
+
+let postgres: Awaited<ReturnType<typeof startOwnPostgres>>;
+let proxy: Awaited<ReturnType<typeof throughFaultProxy>>;
+let hub: Hub;
+beforeAll(async () => {
+  postgres = await startOwnPostgres();
+  proxy = await throughFaultProxy(postgres.uri);
+  hub = await openHub({ pgUri: postgres.uri, through: { postgres: new URL(proxy.url).host }, workers: 2 });
+  await hub.start();
+});
+afterAll(async () => {
+  await hub.close();
+  await proxy.close();
+  await postgres.close();
+});
+
+/** The door never closed, and nothing was given up for what the database did. */
+async function settle(crowd: EventsCrowd, withinMs?: number): Promise<void> {
+  await crowd.stop();
+  expect(Object.keys(crowd.answers)).toEqual(["202"]);
+  await judgeEvents(hub, { crowds: [crowd], ...(withinMs && { withinMs }) });
+}
+
+test("PostgreSQL killed in a loop, amid commits: events go on, each is there once, none is given up", async () => {
+  const crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5 });
+  for (let round = 0; round < 2; round++) {
+    await crowd.more(40);
+    await postgres.kill();
+    await crowd.more(20);
+    await postgres.start();
+  }
+  await settle(crowd);
+});
+
+test("PostgreSQL down: events go on and wait, and all are recorded when it is back", async () => {
+  const crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5 });
+  await crowd.more(20);
+  proxy.set({ down: true });
+  await crowd.more(150);
+  proxy.set({});
+  await settle(crowd);
+});
+
+describe.skipIf(process.env.FAULTS !== "long")("in the long form", () => {
+  test("PostgreSQL silent amid rows: events go on and wait, and all are recorded when it is back", async () => {
+    const crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5 });
+    await crowd.more(20);
+    proxy.set({ blackhole: true });
+    await crowd.more(150);
+    proxy.set({});
+    await settle(crowd, 90_000); // a silent connection is given up after 35 s
+  });
+});
+
+test("connections cut again and again, in the middle of whatever they were at", async () => {
+  const crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5, sizes: [5, 300] });
+  for (let round = 0; round < 12; round++) {
+    await crowd.more(8);
+    await hub.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'connectstorm%'");
+  }
+  await settle(crowd);
+});
+
+test("answers lost after the COMMIT was carried out: what is delivered again changes nothing", async () => {
+  const crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5 });
+  for (const bytes of [1, 5, 20, 60, 100, 200, 400, 800]) {
+    proxy.set({ cutAfterBytes: bytes });
+    await crowd.more(15);
+  }
+  proxy.set({});
+  await settle(crowd);
+});
