@@ -23,7 +23,7 @@ export interface SentId {
 export async function insertEventIds(tx: Db, sent: readonly SentId[]): Promise<Set<number>> {
   const { rows } = await tx.query<{ at: number }>(
     `with sent as materialized (
-       select at, substr(sha256(convert_to(site_id || e'\\n' || event_id, 'UTF8')), 1, 16) as event_key
+       select at, substr(sha256(convert_to(site_id, 'UTF8') || '\\x00'::bytea || convert_to(event_id, 'UTF8')), 1, 16) as event_key
        from json_to_recordset($1::json) as r(site_id text, event_id text, at int)
      ), fresh as (
        insert into event_ids (event_key) select event_key from sent order by event_key
