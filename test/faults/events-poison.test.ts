@@ -34,6 +34,7 @@ const LISTS: [what: string, body: string, reason: string | RegExp][] = [
   ["a site that is too long", amid("s".repeat(300), "b", null, null, now, null), /too long/],
   ["a time that PostgreSQL does not know", amid("a", "b", null, null, 8.64e15, null), /timestamp|date|time/],
   ["a time that no calendar has", amid("a", "b", null, null, 8.65e15, null), NO_BATCH],
+  ["a time before there were any", amid("a", "b", null, null, -1, null), NO_BATCH],
 ];
 
 test("what no web process would put into the stream becomes a dead letter, alone, and all others are recorded", async () => {
