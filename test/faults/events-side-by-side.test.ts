@@ -43,3 +43,24 @@ describe("a worker that stands still past its claim", () => {
     await judgeEvents(hub, { crowds: [crowd] });
   });
 });
+
+test("everything ended by SIGTERM under load, one after the other, and then killed at once: each ends in order with 0, and every event is there once", async () => {
+  hub = await openHub({ webs: 2, workers: 2 });
+  await hub.start();
+  const crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.1 });
+  for (const slot of hub.slots) {
+    await crowd.more(20);
+    const program = slot.program()!;
+    await slot.kill("SIGTERM");
+    expect(await program.exit).toBe(0);
+    expect(slot.output()).toContain('"msg":"stopped"');
+    await slot.start();
+  }
+  for (let round = 0; round < 2; round++) {
+    await crowd.more(30);
+    await Promise.all(hub.slots.map((slot) => slot.kill()));
+    await hub.start();
+  }
+  await crowd.stop();
+  await judgeEvents(hub, { crowds: [crowd] });
+});

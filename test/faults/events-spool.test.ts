@@ -20,7 +20,8 @@ afterEach(async () => {
   await proxy.close();
 });
 
-const open = async (settings: HubSettings["settings"] = {}) => (hub = await openHub({ settings, through: { redis: new URL(proxy.url).host } }));
+const open = async (settings: HubSettings["settings"] = {}, through: HubSettings["through"] = {}) => (
+  hub = await openHub({ settings, through: { redis: new URL(proxy.url).host, ...through } }));
 
 /** Until the door closes; then a client of the test's own is told the same. */
 async function fill(crowd: EventsCrowd): Promise<void> {
@@ -84,6 +85,25 @@ test("Redis takes events and its answers are lost: they are in the stream and on
   expect(Object.keys(crowd.answers)).toEqual(["202"]);
   await eventually(() => /"repeated":[1-9]/.test(hub.worker.output()) || hub.worker.output().includes("that waited on the disk"), true);
   await judgeEvents(hub, { crowds: [crowd] });
+});
+
+test("with the inbox in S3, events wait in the bucket while Redis is down; with both down the door is closed, and opens by itself", async () => {
+  const s3 = await throughFaultProxy(servers.s3().endpoint);
+  await open({ INBOX: "s3" }, { s3: new URL(s3.url).host });
+  await hub.start();
+  proxy.set({ down: true });
+  const crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5 });
+  await crowd.more(15);
+  s3.set({ down: true });
+  await eventually(() => (crowd.answers["503 UNAVAILABLE"] ?? 0) > 5, true, 30_000);
+  s3.set({});
+  await crowd.more(15);
+  await crowd.stop();
+  expect(Object.keys(crowd.answers).sort()).toEqual(["202", "503 UNAVAILABLE"]);
+  await judgeEvents(hub, { crowds: [crowd], withoutRedis: true });
+  proxy.set({});
+  await judgeEvents(hub, { crowds: [crowd] });
+  await s3.close();
 });
 
 describe.skipIf(missingOnLinux("TEST_STRACE"))("a disk that fails to flush", () => {
