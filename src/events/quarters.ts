@@ -1,46 +1,40 @@
-/** A quarter of an hour, from a full one on, UTC. */
+/**
+ * A quarter of an hour, from a full one on, UTC. It is known by its number since 1970-01-01. Every time zone in use since 2000 is a
+ * multiple of it away from UTC, so that hours and days of any of them are made of whole quarters.
+ */
 export const QUARTER_MS = 900_000;
 const DAY_MS = 86_400_000;
-const QUARTERS_A_DAY = 96;
-const WORD_BITS = 32;
+const QUARTERS_A_DAY = DAY_MS / QUARTER_MS;
 
-/** Quarters of a day: 96 bits in three words, the highest of the first one is the quarter from 00:00. */
-export type DayQuarters = [number, number, number];
-
-/** The quarter of its day that the instant is in, 0 to 95. */
-export function quarterOfDay(ms: number): number {
-  return Math.floor(ms / QUARTER_MS) - Math.floor(ms / DAY_MS) * QUARTERS_A_DAY;
+export function quarterOf(ms: number): number {
+  return Math.floor(ms / QUARTER_MS);
 }
 
-export function mark(quarters: DayQuarters, quarter: number): void {
-  quarters[Math.floor(quarter / WORD_BITS)]! |= 1 << (WORD_BITS - 1 - (quarter % WORD_BITS));
+/** When it begins, ISO 8601. */
+export function beginOf(quarter: number): string {
+  return new Date(quarter * QUARTER_MS).toISOString();
 }
 
-/** 24 hexadecimal digits, as PostgreSQL reads them: ('x' || digits)::bit(96). */
-export function hexOf(quarters: DayQuarters): string {
-  return quarters.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join("");
+/** The day of UTC that the quarter is in, "2026-11-22". */
+export function dayOf(quarter: number): string {
+  return beginOf(quarter).slice(0, 10);
 }
 
-/** The day of UTC that the instant is in, "2026-11-22". */
-export function dayOf(ms: number): string {
-  return new Date(ms).toISOString().slice(0, 10);
+/** Quarters of a day as event_user_days has them: 96 bits, the first of them from 00:00, in text: "0010…". */
+export function bitsOf(quarters: Iterable<number>): string {
+  const bits = new Uint8Array(QUARTERS_A_DAY).fill(0x30);
+  for (const quarter of quarters) bits[quarter % QUARTERS_A_DAY] = 0x31;
+  return Buffer.from(bits).toString("latin1");
 }
 
-/** When the quarter began that the instant is in, ISO 8601. */
-export function quarterBegin(ms: number): string {
-  return new Date(Math.floor(ms / QUARTER_MS) * QUARTER_MS).toISOString();
-}
-
-/** Which quarters of which days of UTC lie within [beginsAt, endsAt). */
+/** Which quarters of which days of UTC lie within [beginsAt, endsAt), which are whole ones. */
 export function daysWithin(beginsAt: Date, endsAt: Date): { day: string; quarters: string }[] {
-  const days: { day: string; quarters: string }[] = [];
-  for (let day = Math.floor(beginsAt.getTime() / DAY_MS) * DAY_MS; day < endsAt.getTime(); day += DAY_MS) {
-    const quarters: DayQuarters = [0, 0, 0];
-    for (let quarter = 0; quarter < QUARTERS_A_DAY; quarter++) {
-      const at = day + quarter * QUARTER_MS;
-      if (at >= beginsAt.getTime() && at < endsAt.getTime()) mark(quarters, quarter);
-    }
-    days.push({ day: dayOf(day), quarters: hexOf(quarters) });
+  const days = new Map<string, number[]>();
+  for (let quarter = quarterOf(beginsAt.getTime()); quarter < quarterOf(endsAt.getTime()); quarter++) {
+    const day = dayOf(quarter - (quarter % QUARTERS_A_DAY));
+    const found = days.get(day);
+    if (found) found.push(quarter);
+    else days.set(day, [quarter]);
   }
-  return days;
+  return [...days].map(([day, quarters]) => ({ day, quarters: bitsOf(quarters) }));
 }

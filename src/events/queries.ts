@@ -1,6 +1,7 @@
 import type { CopyDb, Db } from "../db/pool.ts";
 import type { Event } from "./messages.ts";
-import type { Rollup, UserDay } from "./rollup.ts";
+import { beginOf } from "./quarters.ts";
+import type { QuarterFigures } from "./rollup.ts";
 
 // All of these lock rows in the order of their keys, so that two workers never wait for each other.
 
@@ -12,25 +13,26 @@ export async function insertBatches(tx: Db, ids: readonly string[]): Promise<Set
   return new Set(rows.map((row) => row.batch_id));
 }
 
-export interface SentId {
+/** Ids that events of a site came with, and where each of these events stands; the ids differ from each other. */
+export interface SentIds {
   site_id: string;
-  event_id: string;
-  /** Comes back where the id is new. */
-  at: number;
+  ids: string[];
+  places: number[];
 }
 
-/** @returns `at` of those that no event had yet; from now on one has. The ids differ from each other. */
-export async function insertEventIds(tx: Db, sent: readonly SentId[]): Promise<Set<number>> {
-  const { rows } = await tx.query<{ at: number }>(
+/** @returns the places of those that no event had yet; from now on one has */
+export async function insertEventIds(tx: Db, sent: readonly SentIds[]): Promise<Set<number>> {
+  const { rows } = await tx.query<{ place: number }>(
     `with sent as materialized (
-       select at, substr(sha256(convert_to(site_id, 'UTF8') || '\\x00'::bytea || convert_to(event_id, 'UTF8')), 1, 16) as event_key
-       from json_to_recordset($1::json) as r(site_id text, event_id text, at int)
+       select place::int, substr(sha256(convert_to(length(site_id) || ':' || site_id || event_id, 'UTF8')), 1, 16) as event_key
+       from json_to_recordset($1::json) as r(site_id text, ids json, places json),
+            rows from (json_array_elements_text(ids), json_array_elements_text(places)) as sent(event_id, place)
      ), fresh as (
        insert into event_ids (event_key) select event_key from sent order by event_key
        on conflict (event_key) do nothing returning event_key
      )
-     select at from sent join fresh using (event_key)`, [JSON.stringify(sent)]);
-  return new Set(rows.map((row) => row.at));
+     select place from sent join fresh using (event_key)`, [JSON.stringify(sent)]);
+  return new Set(rows.map((row) => row.place));
 }
 
 export function copyEvents(tx: CopyDb, events: readonly Event[]): Promise<number> {
@@ -38,40 +40,58 @@ export function copyEvents(tx: CopyDb, events: readonly Event[]): Promise<number
     events.map(([siteId, eventType, path, userId, at, eventId]) => [siteId, eventType, path, userId, new Date(at).toISOString(), eventId]));
 }
 
-export async function addQuarters(tx: Db, quarters: Rollup["quarters"]): Promise<void> {
+export async function addQuarters(tx: Db, figures: readonly QuarterFigures[]): Promise<void> {
+  const rows = figures.flatMap(({ siteId, quarter, types }) =>
+    [...types].map(([event_type, events]) => ({ site_id: siteId, begins_at: beginOf(quarter), event_type, events })));
   await tx.query(
     `insert into event_quarters (site_id, begins_at, event_type, events)
      select site_id, begins_at, event_type, events
      from json_to_recordset($1::json) as r(site_id text, begins_at timestamptz, event_type text, events bigint)
      order by site_id, begins_at, event_type
-     on conflict (site_id, begins_at, event_type) do update set events = event_quarters.events + excluded.events`, [JSON.stringify(quarters)]);
+     on conflict (site_id, begins_at, event_type) do update set events = event_quarters.events + excluded.events`, [JSON.stringify(rows)]);
 }
 
-export async function addPaths(tx: Db, paths: Rollup["paths"]): Promise<void> {
+/**
+ * Page views by path, of the quarter and of the day. A quarter's paths come in two lists: as an object each, PostgreSQL needs
+ * three times as long to read them.
+ */
+export async function addPaths(tx: Db, figures: readonly QuarterFigures[]): Promise<void> {
+  const groups = figures.filter(({ paths }) => paths.size > 0).map(({ siteId, quarter, paths }) => (
+    { site_id: siteId, begins_at: beginOf(quarter), paths: [...paths.keys()], views: [...paths.values()] }));
+  if (groups.length === 0) return;
   await tx.query(
-    `insert into event_paths (site_id, begins_at, path_key, path, views)
-     select site_id, begins_at, substr(sha256(convert_to(path, 'UTF8')), 1, 16) as path_key, path, views
-     from json_to_recordset($1::json) as r(site_id text, begins_at timestamptz, path text, views bigint)
-     order by site_id, begins_at, path_key
-     on conflict (site_id, begins_at, path_key) do update set views = event_paths.views + excluded.views`, [JSON.stringify(paths)]);
+    `with incoming as materialized (
+       select site_id, begins_at, substr(sha256(convert_to(path, 'UTF8')), 1, 16) as path_key, path, viewed.views::bigint as views
+       from json_to_recordset($1::json) as r(site_id text, begins_at timestamptz, paths json, views json),
+            rows from (json_array_elements_text(paths), json_array_elements_text(r.views)) as viewed(path, views)
+     ), by_day as (
+       insert into event_path_days (site_id, day, path_key, path, views)
+       select site_id, (begins_at at time zone 'UTC')::date as day, path_key, min(path), sum(views) from incoming
+       group by site_id, day, path_key order by site_id, day, path_key
+       on conflict (site_id, day, path_key) do update set views = event_path_days.views + excluded.views
+     )
+     insert into event_paths (site_id, begins_at, path_key, path, views)
+     select site_id, begins_at, path_key, path, views from incoming order by site_id, begins_at, path_key
+     on conflict (site_id, begins_at, path_key) do update set views = event_paths.views + excluded.views`, [JSON.stringify(groups)]);
 }
 
-export async function addPathDays(tx: Db, pathDays: Rollup["pathDays"]): Promise<void> {
-  await tx.query(
-    `insert into event_path_days (site_id, day, path_key, path, views)
-     select site_id, day, substr(sha256(convert_to(path, 'UTF8')), 1, 16) as path_key, path, views
-     from json_to_recordset($1::json) as r(site_id text, day date, path text, views bigint)
-     order by site_id, day, path_key
-     on conflict (site_id, day, path_key) do update set views = event_path_days.views + excluded.views`, [JSON.stringify(pathDays)]);
+/** Users of a site's day who did something in the same quarters of it. */
+export interface ActiveUsers {
+  siteId: string;
+  day: string;
+  /** As bitsOf has them. */
+  quarters: string;
+  users: string[];
 }
 
-/** A row that was updated has an xmax, as it was locked first; one that was inserted has none. */
-export async function addUsers(tx: Db, users: readonly UserDay[]): Promise<void> {
+/** No user twice on a day. A row that was updated has an xmax, as it was locked first; one that was inserted has none. */
+export async function addUsers(tx: Db, active: readonly ActiveUsers[]): Promise<void> {
+  if (active.length === 0) return;
   await tx.query(
     `with written as (
        insert into event_user_days as known (site_id, day, user_key, quarters)
-       select site_id, day, substr(sha256(convert_to(user_id, 'UTF8')), 1, 16) as user_key, ('x' || quarters)::bit(96)
-       from json_to_recordset($1::json) as r(site_id text, day date, user_id text, quarters text)
+       select site_id, day, substr(sha256(convert_to(user_id, 'UTF8')), 1, 16) as user_key, quarters::bit(96)
+       from json_to_recordset($1::json) as r(site_id text, day date, quarters text, users json), json_array_elements_text(users) as user_id
        order by site_id, day, user_key
        on conflict (site_id, day, user_key) do update set quarters = known.quarters | excluded.quarters
          where known.quarters | excluded.quarters <> known.quarters
@@ -79,7 +99,8 @@ export async function addUsers(tx: Db, users: readonly UserDay[]): Promise<void>
      )
      insert into event_days (site_id, day, users)
      select site_id, day, count(*) from written where is_new group by site_id, day order by site_id, day
-     on conflict (site_id, day) do update set users = event_days.users + excluded.users`, [JSON.stringify(users)]);
+     on conflict (site_id, day) do update set users = event_days.users + excluded.users`,
+    [JSON.stringify(active.map(({ siteId, ...rest }) => ({ site_id: siteId, ...rest })))]);
 }
 
 export interface DeadBatch {

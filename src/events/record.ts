@@ -3,6 +3,7 @@ import { isId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { isDataError, type CopyDb, type Database } from "../db/pool.ts";
 import type { Entry } from "../stream/consumer.ts";
+import { createActiveUsers } from "./active-users.ts";
 import { readBody, type Batch, type Event } from "./messages.ts";
 import * as queries from "./queries.ts";
 import { rollUp } from "./rollup.ts";
@@ -31,6 +32,7 @@ export type Recording = ReturnType<typeof createRecording>;
  * again (its worker died before the acknowledgement, or it was on the disk as well) is known by its id and changes nothing.
  */
 export function createRecording({ db, log }: RecordSettings) {
+  const users = createActiveUsers();
   const attempts = new Map<string, number>(); // entry id -> how often it failed, in this process
 
   /** A consumer's Handler. @returns ids of entries to be tried again; @throws Unavailable: none of them is lost */
@@ -97,37 +99,46 @@ export function createRecording({ db, log }: RecordSettings) {
     if (batches.length === 0) return { events: 0, repeated: 0 };
     const once = new Map(batches.map((batch) => [batch.id, batch]));
     const given = batches.reduce((sum, { events }) => sum + events.length, 0);
-    const events = await db.transaction((tx) => recordOnce(tx, once));
-    await failpoint("events-recorded");
-    return { events, repeated: given - events };
+    try {
+      const { events, figures, seen } = await db.transaction((tx) => recordOnce(tx, once));
+      users.remember(seen, figures);
+      await failpoint("events-recorded");
+      return { events, repeated: given - events };
+    } catch (error) {
+      users.forget();
+      throw error;
+    }
   }
 
-  async function recordOnce(tx: CopyDb, batches: ReadonlyMap<string, Batch>): Promise<number> {
+  async function recordOnce(tx: CopyDb, batches: ReadonlyMap<string, Batch>) {
     const fresh = await queries.insertBatches(tx, [...batches.keys()]);
     const events = await withoutRepeats(tx, [...fresh].flatMap((id) => batches.get(id)!.events));
-    if (events.length === 0) return 0;
+    const seen: string[] = [];
+    if (events.length === 0) return { events: 0, figures: [], seen };
     await queries.copyEvents(tx, events);
-    const { quarters, paths, pathDays, users } = rollUp(events);
-    await queries.addQuarters(tx, quarters);
-    if (paths.length > 0) {
-      await queries.addPaths(tx, paths);
-      await queries.addPathDays(tx, pathDays);
-    }
-    if (users.length > 0) await queries.addUsers(tx, users);
+    const figures = rollUp(events);
+    await queries.addQuarters(tx, figures);
+    await queries.addPaths(tx, figures);
+    await queries.addUsers(tx, users.unknownOf(figures, seen));
     await failpoint("events-written");
-    return events.length;
+    return { events: events.length, figures, seen };
   }
 
   /** Of those with an id of their sender's the first one, and only if it never came before. */
   async function withoutRepeats(tx: CopyDb, events: Event[]): Promise<Event[]> {
-    const sent = new Map<string, queries.SentId>();
-    events.forEach(([site_id, , , , , event_id], at) => {
-      const key = `${site_id}\0${event_id}`;
-      if (event_id !== null && !sent.has(key)) sent.set(key, { site_id, event_id, at });
+    const sites = new Map<string, queries.SentIds & { known: Set<string> }>();
+    events.forEach(([site_id, , , , , eventId], place) => {
+      if (eventId === null) return;
+      let sent = sites.get(site_id);
+      if (!sent) sites.set(site_id, (sent = { site_id, ids: [], places: [], known: new Set() }));
+      if (sent.known.has(eventId)) return;
+      sent.known.add(eventId);
+      sent.ids.push(eventId);
+      sent.places.push(place);
     });
-    if (sent.size === 0) return events;
-    const fresh = await queries.insertEventIds(tx, [...sent.values()]);
-    return events.filter((event, at) => event[5] === null || fresh.has(at));
+    if (sites.size === 0) return events;
+    const fresh = await queries.insertEventIds(tx, [...sites.values()].map(({ known: _, ...sent }) => sent));
+    return events.filter((event, place) => event[5] === null || fresh.has(place));
   }
 
   return { recordEntries, record };

@@ -2,7 +2,7 @@ import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
 import type { Database } from "../db/pool.ts";
 import type { TimeSeries } from "../db/time-series.ts";
-import { dayOf } from "./quarters.ts";
+import { dayOf, quarterOf } from "./quarters.ts";
 import * as queries from "./queries.ts";
 
 const EVENTS = "events";
@@ -28,7 +28,7 @@ export function createEventsUpkeep({ db, timeSeries, retentionDays, rollupRetent
       const series = await timeSeries();
       await series.prepare(EVENTS, clock.now());
       if (retentionDays !== undefined) await dropEvents(series, before(retentionDays));
-      if (rollupRetentionDays !== undefined) await dropFigures(dayOf(before(rollupRetentionDays).getTime()));
+      if (rollupRetentionDays !== undefined) await dropFigures(dayOf(quarterOf(before(rollupRetentionDays).getTime())));
     });
   }
 

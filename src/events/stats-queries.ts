@@ -46,7 +46,7 @@ export async function selectBetween(
                where site_id = $1 and event_type = '${PAGEVIEW}' and begins_at >= $2 and begins_at < $3) as "totalViews",
             (select count(distinct user_key)
                from json_to_recordset($4::json) as wanted(day date, quarters text) join event_user_days using (day)
-               where site_id = $1 and event_user_days.quarters & ('x' || wanted.quarters)::bit(96) <> 0::bit(96)) as "uniqueUsers",
+               where site_id = $1 and event_user_days.quarters & wanted.quarters::bit(96) <> 0::bit(96)) as "uniqueUsers",
             (select coalesce(json_agg(top), '[]') from (
                select min(path) as path, sum(views)::bigint as views from event_paths
                where site_id = $1 and begins_at >= $2 and begins_at < $3

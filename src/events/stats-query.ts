@@ -7,7 +7,7 @@ import { MOST_DAYS, MOST_HOURLY_DAYS, type Days, type SeriesWanted } from "./sta
 const DAY_MS = 86_400_000;
 const DEFAULT_DAYS = 30;
 
-const name = (most: number) => z.string().min(1, "is empty").max(2 * most, `has more than ${most} characters`).refine(isText, "has characters that are no text");
+const name = (most: number) => z.string("must be given once").min(1, "is empty").max(2 * most, `has more than ${most} characters`).refine(isText, "has characters that are no text");
 const day = z.string().refine(isDay, "must be a day that there is, such as 2026-01-15");
 const zone = z.string().refine(isZone, "must be a time zone's name, such as Europe/Berlin or UTC").default("UTC");
 const whole = (most: number) => z.string().regex(/^\d{1,6}$/, `must be a whole number from 1 to ${most}`).transform(Number)

@@ -50,7 +50,7 @@ export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; 
 
 /** The door sheds load: thousands of lines with stacks would only add to it. It says so itself, once a minute. */
 function isShedding({ code, cause }: Failure): boolean {
-  return code === "TOO_BUSY" || code === "BACKLOG_FULL" || (code === "OUT_OF_SPACE" && cause === undefined);
+  return code === "TOO_BUSY" || code === "BACKLOG_FULL" || code === "EVENTS_BACKLOG_FULL" || (code === "OUT_OF_SPACE" && cause === undefined);
 }
 
 /** What was set before it turned out that there is no file to send. */

@@ -9,7 +9,7 @@ import { tusAt } from "../support/tus.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
-const METHODS = ["get", "head", "post", "put", "patch", "delete"];
+const METHODS = ["get", "head", "post", "put", "patch", "delete", "options"];
 
 interface Operation {
   operationId: string;
@@ -143,6 +143,34 @@ describe("live answers are what the document says", () => {
     await expectDocumented("patch /api/uploads/{id}", await tus.patch(created.location, 3, tus.bytes(1)) as Response);
   });
 
+  test("events: one, several, none that is valid, and what they add up to", async () => {
+    await expectDocumented("post /event", await world.send({ site_id: "s", event_type: "pageview", path: "/a", user_id: "u", timestamp: "2026-11-20T10:30:00Z", event_id: "1", visitor: null }));
+    await expectDocumented("post /event", await world.send({ event_type: "pageview" }));
+    expect(await expectDocumented("post /events", await world.send([{ site_id: "s", event_type: "click", visitor: "daily" }, { site_id: "s" }]))).toMatchObject({ accepted: 1 });
+    expect(await expectDocumented("post /events", await world.send([{ site_id: "s" }]))).toMatchObject({ accepted: 0, refused: [{ index: 0 }] });
+    await expectDocumented("post /events", await world.send(Array.from({ length: 10_001 }, () => ({}))));
+    await expectDocumented("post /event", await world.send("<xml/>", { "content-type": "application/xml" }));
+    expect(await expectDocumented("get /stats/intake", await fetch(`${world.url}/stats/intake`))).toMatchObject({ waiting_batches: 2, accepted: 2, degraded: [] });
+    await world.recordAll();
+    const ask = async (path: string, query: string) => expectDocumented(`get ${path}`, await fetch(`${world.url}${path}?${query}`));
+    expect(await ask("/stats", "site_id=s&date=2026-11-20")).toMatchObject({ total_views: 1, unique_users: 1, top_paths: [{ path: "/a", views: 1 }] });
+    expect(await ask("/stats/series", "site_id=s&from=2026-11-20&to=2026-11-20&interval=hour")).toMatchObject({ total: 1 });
+    expect((await ask("/stats/series", "site_id=s&from=2026-11-20&tz=Asia/Kathmandu")).points[0]).toMatchObject({ time: "2026-11-19T18:15:00.000Z", date: "2026-11-20", events: 1 });
+    expect((await ask("/stats/types", "site_id=s&from=2026-11-20")).types).toHaveLength(2);
+    expect((await ask("/stats/latest", "site_id=s")).events).toHaveLength(2);
+    expect(await ask("/stats/sites", "")).toEqual({ sites: ["s"] });
+    for (const path of ["/stats", "/stats/series", "/stats/types", "/stats/latest"]) expect(await ask(path, "")).toMatchObject({ error: "site_id required" });
+    expect(await ask("/stats", "site_id=s&tz=Mars")).toHaveProperty("code");
+  });
+
+  test("what browsers and tus clients ask beforehand", async () => {
+    for (const path of ["/event", "/events", "/api/uploads", "/api/uploads/{id}"]) {
+      const answer = await fetch(world.url + path.replace("{id}", "01a1f8ae-8272-719c-9153-ca82f55a4ad5"), { method: "OPTIONS", headers: { Origin: "https://example.org" } });
+      const documented = Object.keys(document.paths[path].options.responses[answer.status].headers).map((name) => name.toLowerCase());
+      for (const [name] of answer.headers) if (/^(access|allow|tus)/.test(name)) expect(documented, `${path}: ${name}`).toContain(name);
+    }
+  });
+
   test("dead letters: list, retry, retry all, discard", async () => {
     await world.sql("alter table files add constraint refused check (name not like 'bad%') not valid");
     const { file_id } = (await (await world.put("bad.txt", "bad")).json()) as { file_id: string };
@@ -193,6 +221,7 @@ function resolve(pointer: string): unknown {
 const ajv = new Ajv2020({ strict: true, strictTypes: false, allErrors: true });
 ajv.addFormat("uuid", /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
 ajv.addFormat("date-time", /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/);
+ajv.addFormat("date", /^\d{4}-\d\d-\d\d$/);
 ajv.addVocabulary(["components"]);
 ajv.addSchema({ $id: "https://connectstorm.invalid/openapi", components: { schemas: closed(document.components.schemas) } });
 

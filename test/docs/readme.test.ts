@@ -116,6 +116,7 @@ describe("README.md", () => {
         if (statedBody.startsWith("{")) expectAlike(JSON.parse(body), JSON.parse(statedBody), command);
         else expect(body.trim(), command).toBe(statedBody);
         await world.settleAll();
+        await world.recordAll();
         const answer = statedBody.startsWith("{") ? JSON.parse(body) : {};
         if (answer.file_id) variables["ID"] = answer.file_id;
         if (answer.next_cursor) variables["CURSOR"] = answer.next_cursor;

@@ -35,7 +35,7 @@ export interface EventsCrowdSettings {
 }
 
 const SITES = ["site-a", "site-b"];
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
 
 export type EventsCrowd = ReturnType<typeof openEventsCrowd>;
 
@@ -53,7 +53,8 @@ export function openEventsCrowd({ urls, clients = 4, sizes = [1, 1, 5, 40], ever
   async function run(index: number): Promise<void> {
     for (let count = index; !stopping; count++) {
       const hasIds = Math.random() >= keyless;
-      const events = Array.from({ length: pick(sizes) }, () => makeEvent(hasIds));
+      const withinMs = (Math.random() < 0.05 ? 72 : 20) * HOUR_MS; // of what is older than a day users are not remembered
+      const events = Array.from({ length: pick(sizes) }, () => makeEvent(hasIds, withinMs));
       if (hasIds && events.length > 1 && count % 4 === 0) events.push(events[0]!); // one and the same, twice in a request
       await Promise.all(Array.from({ length: hasIds ? times : 1 }, (_, time) => send(events, count + time)));
       if (everyMs > 0) await pause(everyMs * (0.5 + Math.random()));
@@ -150,14 +151,14 @@ export function keyOf({ site_id, event_id, path }: Pick<WrittenEvent, "site_id">
 }
 
 /** Users, paths and days are few, so that figures grow by many events; most have no time of their own, as a browser's. */
-function makeEvent(hasId: boolean): WrittenEvent {
+function makeEvent(hasId: boolean, withinMs: number): WrittenEvent {
   const name = randomBytes(8).toString("hex");
   return {
     site_id: pick(SITES),
     event_type: pick(["pageview", "pageview", "pageview", "click"]),
     ...(hasId ? { event_id: name, path: `/page-${Math.floor(Math.random() * 5)}` } : { path: `/${name}` }),
     ...(Math.random() < 0.7 && { user_id: `user-${Math.floor(Math.random() * 20)}` }),
-    ...(Math.random() < 0.3 && { timestamp: new Date(Date.now() - Math.floor(Math.random() * 3 * DAY_MS)).toISOString() }),
+    ...(Math.random() < 0.3 && { timestamp: new Date(Date.now() - Math.floor(Math.random() * withinMs)).toISOString() }),
   };
 }
 

@@ -340,12 +340,12 @@ export const GUARDS = [
   },
   {
     guard: "An event with an id is counted once, however often it comes", file: "src/events/record.ts",
-    from: "event[5] === null || fresh.has(at)", to: "event[5] === null || at >= 0",
+    from: "event[5] === null || fresh.has(place)", to: "event[5] === null || place >= 0",
     test: ["test/faults/events-side-by-side.test.ts", "sent five times"],
   },
   {
     guard: "So it is within one batch", file: "src/events/record.ts",
-    from: "const key = `${site_id}\\0${event_id}`;", to: "const key = `${site_id}\\0${event_id}\\0${at}`;",
+    from: "      if (sent.known.has(eventId)) return;\n", to: "",
     test: ["test/faults/events-side-by-side.test.ts", "sent five times"],
   },
   {
@@ -362,6 +362,12 @@ export const GUARDS = [
     guard: "A user counts once a day, though in many quarters", file: "src/events/queries.ts",
     from: "returning site_id, day, xmax = 0 as is_new", to: "returning site_id, day, true as is_new",
     test: ["test/faults/events-kills.test.ts", "at batch-acknowledged, the 1. time"],
+  },
+  {
+    guard: "A user is taken for written once that is committed", file: "src/events/record.ts",
+    from: "    await failpoint(\"events-written\");\n", to: "    users.remember(seen, figures);\n    await failpoint(\"events-written\");\n",
+    also: { file: "src/events/record.ts", from: "      users.forget();\n      throw error;", to: "      throw error;" },
+    test: ["test/faults/events-postgres.test.ts", "cut again and again"],
   },
   {
     guard: "A batch is acknowledged after it was worked on", file: "src/stream/consumer.ts",

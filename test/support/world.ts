@@ -11,6 +11,7 @@ import { openDb } from "../../src/db/pool.ts";
 import { EVENTS_GROUP } from "../../src/events/messages.ts";
 import { createRecording } from "../../src/events/record.ts";
 import { createSpoolRecording } from "../../src/events/record-spool.ts";
+import { createStats, type Days } from "../../src/events/stats.ts";
 import { openContext } from "../../src/main/context.ts";
 import { openSite } from "../../src/main/site.ts";
 import { createConsumer } from "../../src/stream/consumer.ts";
@@ -109,6 +110,7 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
       });
     },
     recorder,
+    recording,
     /** One batch of the first worker's events. @returns how many entries it had in hand */
     record: () => firstRecorder.runOnce(1),
     /** Batches until the stream of events is empty, and what waits on the disk. */
@@ -119,6 +121,7 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
     async stats(query: Record<string, string>): Promise<{ site_id: string; date: string; total_views: number; unique_users: number; top_paths: { path: string; views: number }[] }> {
       return (await fetch(`${site.url()}/stats?${new URLSearchParams(query)}`)).json() as never;
     },
+    figures: (siteId: string, days: Days) => createStats({ db: context.requestDb, clock }).figures(siteId, days, 10),
     reconcile: () => createReconcile({
       db: context.db, inbox: context.inbox, redis: context.redis, stream: context.stream, ageMs: config.RECONCILE_AGE_SECONDS * 1000, orphanAgeMs: config.ORPHAN_AGE_SECONDS * 1000, clock, log,
     }).runOnce(),

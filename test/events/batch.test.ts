@@ -1,0 +1,76 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { fetch } from "../support/fetch.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+const event = (path: string) => ({ site_id: "b", event_type: "pageview", path });
+
+describe("POST /events", () => {
+  let world: World;
+  beforeAll(async () => { world = await openWorld(); });
+  afterAll(() => world.close());
+
+  const post = async (body: string, type = "application/json") => {
+    const answer = await fetch(`${world.url}/events`, { method: "POST", body, headers: { "content-type": type } });
+    return { status: answer.status, body: await answer.json() };
+  };
+  const pathsOf = async (like: string) => {
+    await world.recordAll();
+    return (await world.sql<{ path: string }>("select path from events where path like $1 order by id", [like])).map(({ path }) => path);
+  };
+
+  test("of an array, the good ones are kept and the others are named, each with its reason", async () => {
+    const { status, body } = await post(JSON.stringify([event("/a1"), { site_id: "b" }, event("/a2"), 7, { ...event("/a3"), timestamp: "now" }]));
+    expect([status, body]).toEqual([202, { status: "accepted", accepted: 2, refused: [
+      { index: 1, reason: "event_type required" }, { index: 3, reason: "an event is a JSON object" },
+      { index: 4, reason: "timestamp must be ISO 8601 with an offset, such as 2026-01-15T10:30:00Z" },
+    ] }]);
+    expect(await pathsOf("/a%")).toEqual(["/a1", "/a2"]);
+  });
+
+  test.each(["application/x-ndjson", "application/json", "text/plain"])("of lines (%s), a broken one takes no other with it; empty lines do not count", async (type) => {
+    const name = type.replace(/\W/g, "-");
+    const { status, body } = await post(`${JSON.stringify(event(`/n1-${name}`))}\n\n{"site_id":\r\n${JSON.stringify(event(`/n2-${name}`))}\r\n`, type);
+    expect([status, body]).toEqual([202, { status: "accepted", accepted: 2, refused: [{ index: 1, reason: "the line is not JSON" }] }]);
+    expect(await pathsOf(`/n_-${name}`)).toEqual([`/n1-${name}`, `/n2-${name}`]);
+  });
+
+  test("a single event is a batch of one line", async () => {
+    expect(await post(JSON.stringify(event("/one")))).toEqual({ status: 202, body: { status: "accepted", accepted: 1, refused: [] } });
+  });
+
+  test("where none is valid it is a bad request that names them all", async () => {
+    const { status, body } = await post("[{}, {}]");
+    expect([status, body]).toEqual([400, {
+      error: "None of the events is valid.", code: "INVALID_EVENT", request_id: expect.any(String), accepted: 0,
+      refused: [{ index: 0, reason: "site_id required" }, { index: 1, reason: "site_id required" }],
+    }]);
+  });
+
+  test.each([
+    ["[", 400, "MALFORMED_REQUEST"], ["[1,]", 400, "MALFORMED_REQUEST"], ["[]", 400, "INVALID_EVENT"], ["  \n ", 400, "INVALID_EVENT"], ["", 400, "INVALID_EVENT"],
+    [`[${"{},".repeat(10_000)}{}]`, 413, "TOO_MANY_EVENTS"], ["{}\n".repeat(10_001), 413, "TOO_MANY_EVENTS"],
+    [`[${" ".repeat(10 * 1024 * 1024)}]`, 413, "EVENTS_TOO_LARGE"],
+  ])("%.20s… is refused as a whole", async (body, status, code) => {
+    const answer = await post(body);
+    expect([answer.status, answer.body.code]).toEqual([status, code]);
+  });
+
+  test("10,000 events are taken at once, in entries that a worker can hold, and each is counted", async () => {
+    const events = Array.from({ length: 10_000 }, (_, i) => ({ site_id: "big", event_type: "pageview", path: `/${i % 7}`, user_id: `u${i % 1_000}` }));
+    expect((await post(JSON.stringify(events))).body).toEqual({ status: "accepted", accepted: 10_000, refused: [] });
+    const entries = await world.redis.xrange(world.context.eventsStream, "-", "+");
+    expect(entries.length).toBeGreaterThanOrEqual(20);
+    expect(Math.max(...entries.map(([, fields]) => fields[3]!.length))).toBeLessThan(256 * 1024);
+    await world.recordAll();
+    expect(await world.stats({ site_id: "big", limit: "2" })).toMatchObject({ total_views: 10_000, unique_users: 1_000, top_paths: [{ path: "/0", views: 1429 }, { path: "/1", views: 1429 }] });
+  });
+
+  test("an entry's size is bound by its characters as well", async () => {
+    const events = Array.from({ length: 300 }, (_, i) => ({ site_id: "wide", event_type: "x", path: `${i}${"ü".repeat(490)}`, user_id: "😀".repeat(255) }));
+    expect((await post(JSON.stringify(events))).status).toBe(202);
+    const entries = await world.redis.xrange(world.context.eventsStream, "-", "+");
+    expect(Math.max(...entries.map(([, fields]) => fields[3]!.length))).toBeLessThan(140 * 1024);
+    await world.recordAll();
+    expect(await world.sql("select count(*) from events where site_id = 'wide'")).toEqual([{ count: 300 }]);
+  });
+});

@@ -1,0 +1,59 @@
+import { describe, expect, test } from "vitest";
+import { createLog } from "../../src/core/log.ts";
+import { openTimeSeries } from "../../src/db/time-series.ts";
+import { createEventsUpkeep } from "../../src/events/retention.ts";
+import { openWorld, type World } from "../support/world.ts";
+
+const DAY_MS = 86_400_000;
+const log = createLog("silent", "test");
+
+function upkeep(world: World, at: Date, settings: { retentionDays?: number; rollupRetentionDays?: number }) {
+  const { db } = world.context;
+  return createEventsUpkeep({
+    db, timeSeries: () => openTimeSeries(db), retentionDays: settings.retentionDays, rollupRetentionDays: settings.rollupRetentionDays,
+    stopping: new AbortController().signal, clock: { now: () => at }, log,
+  }).runOnce();
+}
+
+describe.each(["timescale", "native"])("events past their retention (%s)", (kind) => {
+  test("go, and their figures stay; the figures go with a retention of their own", async () => {
+    const world = await openWorld({ TIME_SERIES: kind });
+    const now = new Date();
+    const at = (days: number) => new Date(now.getTime() - days * DAY_MS).toISOString();
+    await upkeep(world, new Date(now.getTime() - 60 * DAY_MS), {}); // partitions of that time, where they are made ahead
+    for (const days of [60, 0]) await world.send({ site_id: "s", event_type: "pageview", path: "/p", user_id: "u", timestamp: at(days) });
+    await world.recordAll();
+    const left = async () => ({
+      events: (await world.sql("select count(*) from events"))[0]!.count,
+      old: (await world.stats({ site_id: "s", date: at(60).slice(0, 10) })).total_views,
+      today: (await world.stats({ site_id: "s", date: at(0).slice(0, 10) })).total_views,
+    });
+    await upkeep(world, now, {});
+    expect(await left()).toEqual({ events: 2, old: 1, today: 1 });
+    await upkeep(world, now, { retentionDays: 30 });
+    expect(await left()).toEqual({ events: 1, old: 1, today: 1 });
+    await upkeep(world, now, { retentionDays: 30, rollupRetentionDays: 40 });
+    expect(await left()).toEqual({ events: 1, old: 0, today: 1 });
+    for (const table of ["event_quarters", "event_paths", "event_path_days", "event_user_days", "event_days"]) {
+      expect([table, (await world.sql(`select count(*) from ${table}`))[0]!.count]).toEqual([table, 1]);
+    }
+    await world.close();
+  });
+
+  test("an id is counted once as long as the retention lasts", async () => {
+    const world = await openWorld({ TIME_SERIES: kind });
+    const event = { site_id: "s", event_type: "pageview", event_id: "once" };
+    const count = async () => {
+      await world.send(event);
+      await world.recordAll();
+      return (await world.sql("select count(*) from events"))[0]!.count;
+    };
+    expect(await count()).toBe(1);
+    await upkeep(world, new Date(Date.now() + 29 * DAY_MS), { retentionDays: 30 });
+    expect(await count()).toBe(1);
+    await upkeep(world, new Date(Date.now() + 31 * DAY_MS), { retentionDays: 30 });
+    expect(await world.sql("select (select count(*) from event_ids) as ids, (select count(*) from event_batches) as batches")).toEqual([{ ids: 0, batches: 0 }]);
+    expect(await count()).toBe(2);
+    await world.close();
+  });
+});
