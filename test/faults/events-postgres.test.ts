@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { startOwnPostgres } from "../support/own-servers.ts";
 import { openEventsCrowd, type EventsCrowd } from "./events-crowd.ts";
@@ -73,4 +74,16 @@ test("answers lost after the COMMIT was carried out: what is delivered again cha
   }
   proxy.set({});
   await settle(crowd);
+});
+
+test("a transaction that is lost before its COMMIT, in a worker that goes on: no user is taken for written who is not", async () => {
+  const [worker, other] = [hub.workers[0]!, hub.workers[1]!];
+  await other.kill();
+  await worker.restart({ FAILPOINTS: "events-written=pause:1500@2" });
+  const crowd = openEventsCrowd({ urls: hub.urls, keyless: 1, sizes: [40] });
+  const standing = "application_name like 'connectstorm%' and state = 'idle in transaction' and query like '%into event_%' and now() - state_change > interval '200 ms'";
+  await eventually(async () => (await hub.sql(`select pg_terminate_backend(pid) from pg_stat_activity where ${standing}`)).length, 1);
+  await crowd.more(10);
+  await settle(crowd);
+  await other.start();
 });
