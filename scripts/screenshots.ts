@@ -1,6 +1,6 @@
 /**
  * Makes docs/screenshots/, every page as a person sees it: node dist/scripts/screenshots.js http://localhost:8080 /path/to/chromium
- * It hands in sample files, and has the database (PG_URI) refuse one of them so that there is a dead letter: use an installation
+ * It hands in sample files and analytics events, and has the database (PG_URI) refuse one of them so that there is a dead letter: use an installation
  * of no importance.
  */
 import { mkdir, readFile } from "node:fs/promises";
@@ -8,11 +8,14 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import puppeteer, { type Page } from "puppeteer";
+import { sampleEvents } from "./sample-events.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // dist/scripts/ lies two folders deep
 const FOLDER = join(ROOT, "docs", "screenshots");
 const WIDE = { width: 900, height: 860, deviceScaleFactor: 1 };
 const PHONE = { width: 390, height: 844, deviceScaleFactor: 1.5 };
+const SITE = "storm-watch.example";
+const MONTH_DAYS = 30;
 const REFUSED = "drifted-clock.csv";
 /** The last of them is the first on the dashboard. */
 const UPLOADS = [
@@ -29,6 +32,7 @@ if (!url || !executablePath || !process.env.PG_URI) {
 for (const [name, uploaderId] of UPLOADS) await handIn(name, uploaderId, join(ROOT, "files", name));
 const receiptId = await handIn("storm-sky.png", "mast-camera", join(ROOT, "files", "storm-sky.png"));
 const deadId = await refuse(REFUSED, () => handIn(REFUSED, "station-9", join(ROOT, "files", "sensor-readings.csv"), "failed"));
+const month = await haveCounted();
 await mkdir(FOLDER, { recursive: true });
 const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--font-render-hinting=none"] });
 try {
@@ -37,6 +41,8 @@ try {
   await photograph("receipt", `/upload/${receiptId}`, "light", WIDE);
   await photograph("dashboard", "/dashboard", "light", { ...WIDE, height: 1_010 }, showsUploads);
   await photograph("dashboard-phone", "/dashboard", "dark", PHONE, showsUploads);
+  await photograph("analytics", month, "light", { ...WIDE, height: 1_130 });
+  await photograph("analytics-phone", month, "dark", { ...PHONE, height: 1_010 }, (page) => page.$eval("#figures", (heading) => (heading as unknown as { scrollIntoView(): void }).scrollIntoView()));
   await photograph("dead-letters", "/dead-letters", "light", { ...WIDE, height: 560 });
   await photograph("discard", `/dead-letters/${deadId}/discard`, "light", { ...WIDE, height: 620 });
   await photograph("not-found", "/nothing-here", "dark", { ...WIDE, height: 620 });
@@ -69,6 +75,21 @@ async function handIn(name: string, uploaderId: string, path: string, end = "sto
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   throw new Error(`${name} was not ${end}: is the worker running?`);
+}
+
+/** @returns the address of the month's figures, once they are all there */
+async function haveCounted(): Promise<string> {
+  const now = new Date();
+  const events = sampleEvents(SITE, MONTH_DAYS, now);
+  const answer = await fetch(`${url}/events`, { method: "POST", body: JSON.stringify(events), headers: { "Content-Type": "application/json" } });
+  if (answer.status !== 202) throw new Error(`the events were refused: ${await answer.text()}`);
+  const days = new URLSearchParams({ site_id: SITE, from: events[0]!.timestamp.slice(0, 10), to: now.toISOString().slice(0, 10) });
+  for (let attempt = 0; attempt < 600; attempt++) {
+    const { types } = (await (await fetch(`${url}/stats/types?${days}`)).json()) as { types: { events: number }[] };
+    if (types.reduce((sum, type) => sum + type.events, 0) >= events.length) return `/analytics?${days}`;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error("the events were not counted: is the worker running?");
 }
 
 async function refuse<T>(name: string, work: () => Promise<T>): Promise<T> {

@@ -19,6 +19,7 @@ export function formatSummary({ settings, data, redisUrl, pgUri, ledger, timesca
   const rows: [string, string][] = [
     ["Upload page", `${siteUrl}/upload`],
     ["Dashboard", `${siteUrl}/dashboard`],
+    ["Analytics", `${siteUrl}/analytics`],
     ["API", `curl -F file=@README.md ${siteUrl}/api/upload`],
     ["Ledger", ledger === "timescale" ? "TimescaleDB hypertable" : `native partitions${timescaleReason ? ` (no TimescaleDB: ${firstLine(timescaleReason)})` : ""}`],
     ["PG_URI", pgUri],

@@ -61,6 +61,7 @@ const settings = z.object({
   ACCOUNT_UPLOADS_PER_MINUTE: whole(0).default(0),
 
   EVENT_ORIGINS: z.string().default("*").transform(readOrigins),
+  ADDRESS_EVENTS_PER_MINUTE: whole(0).default(0),
   EVENT_MAX_AGE_DAYS: whole(1, 36_500).default(3_650),
   EVENT_RETENTION_DAYS: whole(1, 36_500).optional(),
   EVENT_ROLLUP_RETENTION_DAYS: whole(1, 36_500).optional(),
@@ -148,7 +149,7 @@ function contradictions(config: Config): string[] {
   if (config.INBOX === "disk" && config.STORAGE_MODE === "local" && (holds(config.INBOX_DIR, config.STORAGE_DIR) || holds(config.STORAGE_DIR, config.INBOX_DIR))) {
     faults.push("INBOX_DIR, STORAGE_DIR: each needs a folder of its own, and neither may lie in the other");
   }
-  if ((config.EVENT_ROLLUP_RETENTION_DAYS ?? Number.POSITIVE_INFINITY) < (config.EVENT_RETENTION_DAYS ?? 0)) {
+  if (config.EVENT_ROLLUP_RETENTION_DAYS !== undefined && config.EVENT_ROLLUP_RETENTION_DAYS < (config.EVENT_RETENTION_DAYS ?? Number.POSITIVE_INFINITY)) {
     faults.push("EVENT_ROLLUP_RETENTION_DAYS: figures are kept at least as long as the events (EVENT_RETENTION_DAYS)");
   }
   if (Boolean(config.S3_ACCESS_KEY_ID) !== Boolean(config.S3_SECRET_ACCESS_KEY)) {
@@ -172,12 +173,12 @@ function readFailpoints(text: string, context: z.RefinementCtx) {
   }
 }
 
-/** Origins as browsers send them, "https://example.org", or "*" for all. */
+/** Origins as browsers send them, "https://example.org"; "*" for all, "none" for none. */
 function readOrigins(text: string, context: z.RefinementCtx): string[] {
-  const origins = splitList(text);
+  const origins = text.trim() === "none" ? [] : splitList(text);
   for (const origin of origins) {
     if (origin === "*" || (URL.canParse(origin) && new URL(origin).origin === origin)) continue;
-    context.addIssue({ code: "custom", message: `'${origin}' is not an origin such as https://example.org, nor *` });
+    context.addIssue({ code: "custom", message: `'${origin}' is not an origin such as https://example.org, nor * or none` });
   }
   return origins;
 }

@@ -40,6 +40,7 @@ export const FAILURES = {
   IDEMPOTENCY_KEY_REUSED: { status: 422, message: "This Idempotency-Key was used for a file with other bytes." },
   UPLOAD_IN_USE: { status: 423, message: "Another request is sending to this upload. Try again in a moment." },
   TOO_MANY_UPLOADS: { status: 429, message: "Too many uploads in too short a time. Try again in a minute." },
+  TOO_MANY_REQUESTS: { status: 429, message: "Too much in too short a time. Try again in a minute." },
   HEADERS_TOO_LARGE: { status: 431, message: "The request headers are larger than 16 KiB." },
   CHECKSUM_MISMATCH: { status: 460, message: "The bytes do not have the checksum that came with them. Nothing was kept of them." },
   INTERNAL_ERROR: { status: 500, message: "Something went wrong on our side. It was logged under this request id." },

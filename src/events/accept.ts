@@ -55,10 +55,15 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
       });
       counted.accepted += events.length;
     } catch (error) {
-      counted.refused += events.length;
-      if (error instanceof Failure) note(error.code);
-      throw error;
+      throw refusing(error, events.length);
     }
+  }
+
+  /** Counts what is refused for want of room or of a dependency, and has the log tell of it. @returns the error */
+  function refusing<Refusal>(error: Refusal, events = 1): Refusal {
+    counted.refused += events;
+    if (error instanceof Failure) note(error.code);
+    return error;
   }
 
   async function run(): Promise<void> {
@@ -109,7 +114,7 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
     log.warn({ err: because, batches: counted.spooled }, "redis does not take events: they wait on the disk");
   }
 
-  return { accept, counted: () => ({ ...counted }) };
+  return { accept, refusing, counted: () => ({ ...counted }) };
 }
 
 function batchesOf(unit: readonly Waiting[]): WrittenBatch[] {

@@ -10,14 +10,16 @@ const REMEMBER_QUARTERS = 96;
 
 /**
  * Users by the quarters of a day in which they did something, and the memory of those that the database has. It is short, and is
- * given up whenever a transaction fails: a database that came back may be one that knows less.
+ * given up whenever a transaction fails or the server is another one: after a failover or a restore it may know less.
  */
 export function createActiveUsers({ now = Date.now }: { now?: () => number } = {}) {
   let [young, old] = [new Set<string>(), new Set<string>()];
   let turnedAt = now();
+  let server: string | undefined;
 
   /** What has to be written. @param keys  filled with what to remember, or to remember for longer, once that is committed */
   function unknownOf(figures: readonly QuarterFigures[], keys: string[]): ActiveUsers[] {
+    growOld();
     const sites = new Map<string, { siteId: string; day: string; users: Map<string, number[]> }>();
     for (const { siteId, quarter, users } of figures) {
       const day = dayOf(quarter);
@@ -39,19 +41,33 @@ export function createActiveUsers({ now = Date.now }: { now?: () => number } = {
   function remember(keys: readonly string[], figures: readonly QuarterFigures[]): void {
     const oldest = quarterOf(now()) - REMEMBER_QUARTERS;
     if (figures.some(({ quarter }) => quarter <= oldest)) return; // rare: the whole batch is not remembered then
-    if (young.size + keys.length > MOST_KNOWN || now() - turnedAt > FORGET_AFTER_MS) {
-      [young, old] = [new Set(), young];
-      turnedAt = now();
-    }
     if (keys.length > MOST_KNOWN) return;
+    if (young.size + keys.length > MOST_KNOWN) turn();
     for (const key of keys) young.add(key);
+  }
+
+  function growOld(): void {
+    const ageMs = now() - turnedAt;
+    if (ageMs > FORGET_AFTER_MS) turn();
+    if (ageMs > 2 * FORGET_AFTER_MS) turn(); // nothing came for long: all of it is old
+  }
+
+  function turn(): void {
+    [young, old] = [new Set(), young];
+    turnedAt = now();
+  }
+
+  /** To be told, before anything is looked up, which server it is: one that was started since may know less than the one before. */
+  function ofServer(name: string): void {
+    if (name !== server) forget();
+    server = name;
   }
 
   function forget(): void {
     [young, old] = [new Set(), new Set()];
   }
 
-  return { unknownOf, remember, forget };
+  return { unknownOf, remember, ofServer, forget };
 }
 
 export type KnownUsers = ReturnType<typeof createActiveUsers>;

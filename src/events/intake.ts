@@ -4,19 +4,29 @@ import { Unavailable } from "../core/errors.ts";
 import { backlogLength, oldestAgeMs } from "../stream/backlog.ts";
 import type { AcceptEvents } from "./accept.ts";
 import type { Spool } from "./spool.ts";
-import type { Stats } from "./stats.ts";
+import type { Stats } from "./stats/stats.ts";
 
 export type Intake = ReturnType<typeof createIntake>;
 
 /** What becomes of events between their acceptance and the figures. Null: whoever knows it does not answer. */
-export function createIntake({ redis, stream, spool, stats, acceptEvents, clock }: {
+export function createIntake({ redis, stream, spool, stats, acceptEvents, weighEveryMs, clock }: {
   redis: Redis;
   stream: string;
   spool: Spool;
   stats: Stats;
   acceptEvents: AcceptEvents;
+  weighEveryMs: number;
   clock: Clock;
 }) {
+  let reading: { at: number; spooled: Promise<{ units: number; sizeBytes: number }> } | undefined;
+
+  /** Listing a bucket costs money, and everybody who looks at a page asks. */
+  function weighSpool(): Promise<{ units: number; sizeBytes: number }> {
+    const now = performance.now();
+    if (!reading || now - reading.at >= weighEveryMs) reading = { at: now, spooled: spool.weigh() };
+    return reading.spooled;
+  }
+
   /** As the API shows it. `accepted` and `refused` are of this web process since its start; `refused`: for want of room or of a dependency. */
   async function read() {
     const degraded: string[] = [];
@@ -26,7 +36,7 @@ export function createIntake({ redis, stream, spool, stats, acceptEvents, clock 
       return null;
     };
     const [waiting, oldestMs, spooled, dead] = await Promise.all([
-      backlogLength(redis, stream).catch(orNull), oldestAgeMs(redis, stream).catch(orNull), spool.weigh().catch(orNull), stats.deadLetters().catch(orNull),
+      backlogLength(redis, stream).catch(orNull), oldestAgeMs(redis, stream).catch(orNull), weighSpool().catch(orNull), stats.deadLetters().catch(orNull),
     ]);
     const { accepted, refused } = acceptEvents.counted();
     return {

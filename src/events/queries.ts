@@ -3,6 +3,12 @@ import type { Event } from "./messages.ts";
 import { beginOf } from "./quarters.ts";
 import type { QuarterFigures } from "./rollup.ts";
 
+/** A name for this run of the server: since when it has been up. Every restart, failover and restore gives another one. */
+export async function selectServer(tx: Db): Promise<string> {
+  const { rows } = await tx.query<{ server: string }>("select pg_postmaster_start_time()::text || coalesce(inet_server_addr()::text, '') as server");
+  return rows[0]!.server;
+}
+
 // All of these lock rows in the order of their keys, so that two workers never wait for each other.
 
 /** @returns those of the ids under which nothing was recorded yet; from now on there is */

@@ -115,6 +115,7 @@ export function createRecording({ db, log }: RecordSettings) {
     const events = await withoutRepeats(tx, [...fresh].flatMap((id) => batches.get(id)!.events));
     const seen: string[] = [];
     if (events.length === 0) return { events: 0, figures: [], seen };
+    users.ofServer(await queries.selectServer(tx));
     await queries.copyEvents(tx, events);
     const figures = rollUp(events);
     await queries.addQuarters(tx, figures);
@@ -137,7 +138,7 @@ export function createRecording({ db, log }: RecordSettings) {
       sent.places.push(place);
     });
     if (sites.size === 0) return events;
-    const fresh = await queries.insertEventIds(tx, [...sites.values()].map(({ known: _, ...sent }) => sent));
+    const fresh = await queries.insertEventIds(tx, [...sites.values()].map(({ site_id, ids, places }) => ({ site_id, ids, places })));
     return events.filter((event, place) => event[5] === null || fresh.has(place));
   }
 

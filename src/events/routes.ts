@@ -8,6 +8,7 @@ import { createCrossOrigin } from "../http/cross-origin.ts";
 import { letGoOn } from "../http/expect-continue.ts";
 import { createPlaces } from "../http/places.ts";
 import { readBody } from "../http/read-body.ts";
+import type { RateLimits } from "../http/rate-limit.ts";
 import type { AcceptEvents } from "./accept.ts";
 import type { Event } from "./messages.ts";
 import { readEvent } from "./read-event.ts";
@@ -15,6 +16,8 @@ import { parseJson, readEvents } from "./read-events.ts";
 
 export interface EventDoorSettings {
   acceptEvents: AcceptEvents;
+  /** Of events a minute, by "events". */
+  rates: RateLimits;
   /** Of pages that may send, or "*". */
   origins: readonly string[];
   maxAgeDays: number;
@@ -37,22 +40,26 @@ const JSON_TYPE = /^(application\/([\w.+-]+\+)?json|application\/(x-)?(ndjson|js
 export type EventDoor = ReturnType<typeof createEventDoor>;
 
 /** From a request to a promise: what a page of ours or an endpoint answers with is theirs. */
-export function createEventDoor({ acceptEvents, maxAgeDays, secret, clock }: Omit<EventDoorSettings, "origins">) {
+export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock }: Omit<EventDoorSettings, "origins">) {
   const window = { maxAgeMs: maxAgeDays * DAY_MS };
   const places = createPlaces({ count: MOST_BATCHES, memoryBytes: MEMORY_BYTES });
 
-  /** @throws Failure INVALID_EVENT, EVENTS_BACKLOG_FULL; Unavailable */
-  async function takeInput(req: Request, input: unknown): Promise<void> {
+  /** @throws Failure INVALID_EVENT, TOO_MANY_REQUESTS, EVENTS_BACKLOG_FULL; Unavailable */
+  async function takeInput(req: Request, res: Response, input: unknown): Promise<void> {
     const event = reader(req)(input);
     if (typeof event === "string") throw new Failure("INVALID_EVENT", event);
-    await acceptEvents.accept([event]);
+    await acceptLimited(req, res, [event]);
+  }
+
+  function acceptLimited(req: Request, res: Response, events: Event[]): Promise<void> {
+    return rates.limited(res, { events: addressOf(req) }, () => acceptEvents.accept(events), events.length);
   }
 
   /** A single event, as JSON. @throws Failure; see docs/errors.md */
   async function takeOne(req: Request, res: Response): Promise<void> {
     assertJson(req);
     letGoOn(req, res);
-    await takeInput(req, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")));
+    await takeInput(req, res, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")));
   }
 
   /** @returns how many are promised, and what is wrong with the others; @throws Failure; see docs/errors.md */
@@ -61,12 +68,12 @@ export function createEventDoor({ acceptEvents, maxAgeDays, secret, clock }: Omi
     const address = addressOf(req);
     const needsBytes = COPIES * Math.min(Number(req.headers["content-length"] ?? MOST_EVENTS_BYTES), MOST_EVENTS_BYTES);
     const takenBy = places.takenBy(address, needsBytes);
-    if (takenBy) throw new Failure("TOO_BUSY");
+    if (takenBy) throw acceptEvents.refusing(new Failure("TOO_BUSY"));
     const giveBack = places.take(address, needsBytes);
     try {
       letGoOn(req, res);
       const { events, refused } = await readEvents(await readBody(req, MOST_EVENTS_BYTES, "EVENTS_TOO_LARGE"), reader(req));
-      if (events.length > 0) await acceptEvents.accept(events);
+      if (events.length > 0) await acceptLimited(req, res, events);
       return { accepted: events.length, refused };
     } finally {
       giveBack();

@@ -1,5 +1,5 @@
 import type { Response } from "express";
-import { Failure, Unavailable } from "../core/errors.ts";
+import { Failure, Unavailable, type FailureCode } from "../core/errors.ts";
 import { nonce } from "../core/ids.ts";
 
 /** Counters that several processes share. See stream/counters.ts. */
@@ -12,6 +12,8 @@ export interface RateLimitSettings {
   /** How many a minute, by whom it is counted; 0: as many as they like. */
   quotas: Readonly<Record<string, number>>;
   counters: SharedCounters;
+  /** What whoever is over one of them is told. */
+  code?: FailureCode;
   /** Milliseconds since 1970: the processes' windows must be the same ones. */
   now?: () => number;
 }
@@ -49,7 +51,7 @@ export type RateLimits = ReturnType<typeof createRateLimits>;
  * first moment of a burst each process may let through what the others are just letting through, too. Without Redis it
  * counts by itself, and tells the others when it is back.
  */
-export function createRateLimits({ quotas, counters, now = Date.now }: RateLimitSettings) {
+export function createRateLimits({ quotas, counters, code = "TOO_MANY_UPLOADS", now = Date.now }: RateLimitSettings) {
   const policies = Object.entries(quotas).filter(([, quota]) => quota > 0).map(([name, quota]) => ({ name, quota, counts: new Map<string, Count>() }));
   const policyHeader = policies.map(({ name, quota }) => `"${name}";q=${quota};w=${WINDOW_SECONDS}`).join(", ");
   const changed = new Set<Count>();
@@ -63,9 +65,10 @@ export function createRateLimits({ quotas, counters, now = Date.now }: RateLimit
   /**
    * Does the work if no policy is against it, counts it when it did not throw, and tells the client what is left, whatever comes.
    * @param subjects  whom it counts for, under each policy's name
-   * @throws Failure TOO_MANY_UPLOADS, which counts for nobody; and what the work throws
+   * @param weight  as how many it counts; where one more fits, all of them do, and what is too much is missing later
+   * @throws Failure of the settings' code, which counts for nobody; and what the work throws
    */
-  function limited<T>(res: Response, subjects: Readonly<Record<string, string>>, work: () => T): T {
+  function limited<T>(res: Response, subjects: Readonly<Record<string, string>>, work: () => T, weight = 1): T {
     if (policies.length === 0) return work();
     const at = now();
     const counts: Count[] = [];
@@ -82,10 +85,10 @@ export function createRateLimits({ quotas, counters, now = Date.now }: RateLimit
     }
     res.setHeader("RateLimit-Policy", policyHeader);
     res.setHeader("RateLimit", header);
-    if (waitMs > 0) throw new Failure("TOO_MANY_UPLOADS", undefined, { retryAfterSeconds: Math.ceil(waitMs / 1000) });
+    if (waitMs > 0) throw new Failure(code, undefined, { retryAfterSeconds: Math.ceil(waitMs / 1000) });
     const done = work();
     for (const count of counts) {
-      count.own++;
+      count.own += weight;
       changed.add(count);
     }
     arm();

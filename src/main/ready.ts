@@ -8,9 +8,9 @@ import type { Context } from "./context.ts";
 
 /** What it costs to be without each of them. The door is shut only without the inbox. */
 const WITHOUT = {
-  inbox: "no upload can be accepted",
-  redis: "uploads are accepted and wait in the inbox; the worker settles them when it is back",
-  postgres: "uploads are accepted and wait in the inbox; lists, downloads of stored files and counts do not work",
+  inbox: "no upload can be accepted; events are, while Redis is there",
+  redis: "uploads are accepted and wait in the inbox; the worker settles them when it is back; events wait there too, until the worker counts them",
+  postgres: "uploads are accepted and wait in the inbox, events in Redis; lists, downloads of stored files, counts and figures do not work",
   storage: "uploads are accepted and wait in the inbox; stored files cannot be downloaded",
 } as const;
 

@@ -7,11 +7,13 @@ import { Failure } from "../core/errors.ts";
 import { watchLoopDelay } from "../core/loop-delay.ts";
 import { detectTimeSeries, type TimeSeriesKind } from "../db/time-series.ts";
 import { createAcceptEvents } from "../events/accept.ts";
+import { createAnalyticsPagesRouter } from "../events/page/analytics-pages.ts";
 import { createEventBacklog } from "../events/backlog.ts";
 import { createIntake } from "../events/intake.ts";
 import { createEventDoor, createEventsRouter } from "../events/routes.ts";
-import { createStats } from "../events/stats.ts";
-import { createStatsRouter } from "../events/stats-routes.ts";
+import { createStats } from "../events/stats/stats.ts";
+import { createStatsRouter } from "../events/stats/stats-routes.ts";
+import { createTrackerRouter } from "../events/page/tracker-routes.ts";
 import { createDownloads } from "../files/downloads.ts";
 import { createFilesRouter } from "../files/routes.ts";
 import { createAnswerErrors } from "../http/answer-errors.ts";
@@ -119,9 +121,12 @@ export async function openSite(context: Context): Promise<Site> {
       lookEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS,
     }),
   });
-  const eventDoor = createEventDoor({ acceptEvents, maxAgeDays: config.EVENT_MAX_AGE_DAYS, secret: config.SECRET_KEY, clock });
+  const eventRates = createRateLimits({
+    quotas: { events: config.ADDRESS_EVENTS_PER_MINUTE }, code: "TOO_MANY_REQUESTS", counters: createCounters(redis, config.REDIS_PREFIX),
+  });
+  const eventDoor = createEventDoor({ acceptEvents, rates: eventRates, maxAgeDays: config.EVENT_MAX_AGE_DAYS, secret: config.SECRET_KEY, clock });
   const stats = createStats({ db: requestDb, clock });
-  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, clock });
+  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, weighEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : 0, clock });
   const { loopDelay, stop: stopWatching } = watchLoopDelay();
   const app = createApp({
     viewsFolder: join(ROOT, "views"),
@@ -149,6 +154,8 @@ export async function openSite(context: Context): Promise<Site> {
       createOpenApiRouter(),
       createPagesRouter({ door, statusOf, live, files, limitBytes: config.MAX_UPLOAD_BYTES, allowedTypes: config.ALLOWED_TYPES }),
       createDeadLetterPagesRouter({ deadLetters }),
+      createAnalyticsPagesRouter({ stats, intake, door: eventDoor, clock }),
+      createTrackerRouter(join(ROOT, "public", "tracker.js")),
     ],
     ...createAnswerErrors(log),
   });
@@ -186,6 +193,7 @@ export async function openSite(context: Context): Promise<Site> {
       clearInterval(closing);
       stopWatching();
       rates.stop();
+      eventRates.stop();
       backlog.stop();
       await tally.close();
     },

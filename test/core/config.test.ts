@@ -44,6 +44,9 @@ describe("settings", () => {
     ["one folder for inbox and storage", { INBOX_DIR: "data/a", STORAGE_DIR: "./data/b/../a/" }, "INBOX_DIR, STORAGE_DIR"],
     ["the storage in the inbox", { INBOX_DIR: "data", STORAGE_DIR: "data/files" }, "INBOX_DIR, STORAGE_DIR"],
     ["the inbox in the storage", { INBOX_DIR: "./data/..names/inbox", STORAGE_DIR: "data/..names" }, "INBOX_DIR, STORAGE_DIR"],
+    ["figures of events that go before the events", { EVENT_RETENTION_DAYS: "30", EVENT_ROLLUP_RETENTION_DAYS: "29" }, "EVENT_ROLLUP_RETENTION_DAYS"],
+    ["figures of events that go while the events stay", { EVENT_ROLLUP_RETENTION_DAYS: "400" }, "EVENT_ROLLUP_RETENTION_DAYS"],
+    ["an origin with a path", { EVENT_ORIGINS: "https://a.example/" }, "EVENT_ORIGINS"],
     ["half of a pair of keys", { S3_ACCESS_KEY_ID: "x" }, "S3_SECRET_ACCESS_KEY"],
   ])("refuse %s", (_what, env, name) => {
     expect(() => parseConfig(env)).toThrow(name);
@@ -51,6 +54,11 @@ describe("settings", () => {
 
   test("accept production with a real secret", () => {
     expect(parseConfig({ NODE_ENV: "production", SECRET_KEY: secret }).SECRET_KEY).toBe(secret);
+  });
+
+  test("name the origins of pages, all or none", () => {
+    const origins = (text: string) => parseConfig({ EVENT_ORIGINS: text }).EVENT_ORIGINS;
+    expect([origins(""), origins("none"), origins("https://a.example, http://b.example:81")]).toEqual([["*"], [], ["https://a.example", "http://b.example:81"]]);
   });
 
   test("split lists", () => {

@@ -28,6 +28,12 @@ beforeAll(async () => {
   addresses["the question before a letter is discarded"] = `/dead-letters/${dead}/discard`;
   addresses["a waiting file's receipt"] = `/upload/${await put("waiting.txt")}`;
   addresses["the dashboard"] = "/dashboard";
+  const event = (site: string, long: string) => ({ site_id: site, event_type: `t${long}`, path: `/${long}${long}`, user_id: `u${long}` });
+  await world.send([{ site_id: "shop", event_type: "pageview", path: "/home", user_id: "ada" }, event("s".repeat(255), "l".repeat(249)), { ...event("shop", "l".repeat(249)) }]);
+  await world.recordAll();
+  addresses["the analytics page"] = "/analytics";
+  addresses["the analytics of a site"] = "/analytics?site_id=shop";
+  addresses["the analytics of a site of a long name"] = `/analytics?site_id=${"s".repeat(255)}&event_type=t${"l".repeat(249)}&from=2026-01-01`;
   addresses["an address there is nothing at"] = "/nothing-here";
 });
 afterAll(async () => {
@@ -50,7 +56,7 @@ async function visit(path: string, [scheme, width]: (typeof LOOKS)[number], java
 
 const PAGES = [
   "the upload page", "the dashboard", "the dead letters", "the question before a letter is discarded", "a stored file's receipt", "a failed file's receipt",
-  "a waiting file's receipt", "an address there is nothing at",
+  "a waiting file's receipt", "the analytics page", "the analytics of a site", "the analytics of a site of a long name", "an address there is nothing at",
 ];
 
 describe.each(PAGES)("%s", (name) => {

@@ -11,7 +11,7 @@ import { openDb } from "../../src/db/pool.ts";
 import { EVENTS_GROUP } from "../../src/events/messages.ts";
 import { createRecording } from "../../src/events/record.ts";
 import { createSpoolRecording } from "../../src/events/record-spool.ts";
-import { createStats, type Days } from "../../src/events/stats.ts";
+import { createStats, type Days } from "../../src/events/stats/stats.ts";
 import { openContext } from "../../src/main/context.ts";
 import { openSite } from "../../src/main/site.ts";
 import { createConsumer } from "../../src/stream/consumer.ts";

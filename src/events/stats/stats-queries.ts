@@ -1,5 +1,5 @@
-import type { Db } from "../db/pool.ts";
-import { PAGEVIEW } from "./messages.ts";
+import type { Db } from "../../db/pool.ts";
+import { PAGEVIEW } from "../messages.ts";
 
 // All of these read the figures only, never the events; but for selectLatest.
 
@@ -67,6 +67,14 @@ export async function selectTypes(db: Db, siteId: string, from: string, to: stri
      where site_id = $1 and begins_at >= $2::date::timestamp at time zone $4 and begins_at < ($3::date + 1)::timestamp at time zone $4
      group by event_type order by 2 desc, 1 limit $5`, [siteId, from, to, zone, mostTypes]);
   return rows;
+}
+
+/** Of every type, also those that selectTypes leaves out. */
+export async function countEvents(db: Db, siteId: string, from: string, to: string, zone: string): Promise<number> {
+  const { rows } = await db.query<{ events: number }>(
+    `select coalesce(sum(events), 0)::bigint as events from event_quarters
+     where site_id = $1 and begins_at >= $2::date::timestamp at time zone $4 and begins_at < ($3::date + 1)::timestamp at time zone $4`, [siteId, from, to, zone]);
+  return rows[0]!.events;
 }
 
 export interface Point {

@@ -1,7 +1,7 @@
-import type { Clock } from "../core/clock.ts";
-import { Failure } from "../core/errors.ts";
-import { isDataError, type Db } from "../db/pool.ts";
-import { daysWithin } from "./quarters.ts";
+import type { Clock } from "../../core/clock.ts";
+import { Failure } from "../../core/errors.ts";
+import { isDataError, type Db } from "../../db/pool.ts";
+import { daysWithin } from "../quarters.ts";
 import * as queries from "./stats-queries.ts";
 
 /** Days as people count them where the zone is, both of them in it: "2026-11-22". */
@@ -20,7 +20,7 @@ export interface SeriesWanted extends Days {
 export const MOST_DAYS = 731;
 export const MOST_HOURLY_DAYS = 31;
 const MOST_TYPES = 100;
-const MOST_SITES = 500;
+export const MOST_SITES = 500;
 const UTC = "UTC";
 
 export type Stats = ReturnType<typeof createStats>;
@@ -53,6 +53,11 @@ export function createStats({ db, clock }: { db: Db; clock: Clock }) {
     return knowingTheZone(() => queries.selectTypes(db, siteId, from, to, zone, MOST_TYPES));
   }
 
+  /** How many events, of whatever type. @throws as series */
+  function eventsInAll(siteId: string, { from, to, zone }: Days): Promise<number> {
+    return knowingTheZone(() => queries.countEvents(db, siteId, from, to, zone));
+  }
+
   /** The events that happened last. @throws Unavailable */
   function latest(siteId: string, most: number): Promise<queries.LatestEvent[]> {
     return queries.selectLatest(db, siteId, most);
@@ -63,7 +68,7 @@ export function createStats({ db, clock }: { db: Db; clock: Clock }) {
     return queries.selectSites(db, MOST_SITES);
   }
 
-  return { today, figures, series, types, latest, sites, deadLetters: () => queries.countDeadLetters(db) };
+  return { today, figures, series, types, eventsInAll, latest, sites, deadLetters: () => queries.countDeadLetters(db) };
 }
 
 async function knowingTheZone<T>(ask: () => Promise<T>): Promise<T> {

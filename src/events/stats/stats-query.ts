@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { Failure } from "../core/errors.ts";
-import { parseQuery } from "../http/validate.ts";
-import { PAGEVIEW } from "./messages.ts";
+import { Failure } from "../../core/errors.ts";
+import { parseQuery } from "../../http/validate.ts";
+import { PAGEVIEW } from "../messages.ts";
 import { MOST_DAYS, MOST_HOURLY_DAYS, type Days, type SeriesWanted } from "./stats.ts";
 
 const DAY_MS = 86_400_000;
@@ -17,7 +17,7 @@ const StatsQuery = z.object({ date: day.optional(), tz: zone, limit: whole(1_000
 const SeriesQuery = z.object({ from: day.optional(), to: day.optional(), tz: zone, interval: z.enum(["hour", "day"], "must be hour or day").default("day"), event_type: name(255).default(PAGEVIEW) });
 const TypesQuery = SeriesQuery.pick({ from: true, to: true, tz: true });
 const LatestQuery = z.object({ limit: whole(200).default(20) });
-const PageQuery = z.object({ from: day.optional(), to: day.optional(), tz: zone, site_id: z.string().max(510).default("") });
+const PageQuery = SeriesQuery.omit({ interval: true }).extend({ site_id: name(255).optional() });
 
 type Today = (zone: string) => string;
 
@@ -58,12 +58,12 @@ export function readLatestQuery(query: Record<string, unknown>): { siteId: strin
 }
 
 /** Of the page: without a site, none was chosen yet; without days, today. @throws Failure INVALID_QUERY */
-export function readPageQuery(query: Record<string, unknown>, today: Today): { siteId: string | undefined; days: Days } {
+export function readPageQuery(query: Record<string, unknown>, today: Today): { siteId: string | undefined; days: Days; eventType: string } {
   const given = Object.fromEntries(Object.entries(query).filter(([, value]) => value !== "")); // a form sends what nobody filled in
-  const { site_id: siteId, ...asked } = parseQuery(PageQuery, given);
+  const { site_id: siteId, event_type: eventType, ...asked } = parseQuery(PageQuery, given);
   const days = daysOf(asked, today, 1);
   assertNoMoreThan(MOST_DAYS, days);
-  return { siteId: siteId === "" ? undefined : readSite(given), days };
+  return { siteId, days, eventType };
 }
 
 /** Until today and over so many days, where nothing else is said; with one end given, the other is found from it. */

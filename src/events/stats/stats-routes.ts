@@ -1,6 +1,6 @@
 import { Router, type RequestHandler, type Response } from "express";
-import { allow, sendJson } from "../http/answer-errors.ts";
-import type { Intake } from "./intake.ts";
+import { allow, sendJson } from "../../http/answer-errors.ts";
+import type { Intake } from "../intake.ts";
 import type { Stats } from "./stats.ts";
 import { readLatestQuery, readSeriesQuery, readStatsQuery, readTypesQuery } from "./stats-query.ts";
 
