@@ -1,4 +1,8 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { newId } from "../../src/core/ids.ts";
+import { createLog } from "../../src/core/log.ts";
+import type { Event } from "../../src/events/messages.ts";
+import { createRecording } from "../../src/events/record.ts";
 import { recount } from "../support/recount.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -54,4 +58,26 @@ test("one user and site together read like another's: both are counted, also whe
   await world.recordAll();
   expect((await world.stats({ site_id: "two" })).unique_users).toBe(1);
   expect(await recount(world.sql)).toEqual([]);
+});
+
+// A deadlock is ended by PostgreSQL, after a second, at the cost of one of the two, which comes again: nothing but time is lost.
+describe("two workers that write the same rows at once, in opposite orders, do not lock each other out", () => {
+  const events = (having: (name: string) => Partial<{ path: string; user: string; id: string }>): Event[] => Array.from({ length: 2_000 }, (_, i) => {
+    const { path = null, user = null, id = null } = having(`${i}-${newId()}`);
+    return ["opposite", "pageview", path, user, MIDNIGHT, id];
+  });
+
+  test.each([
+    ["ids of events", (id: string) => ({ id })],
+    ["paths", (path: string) => ({ path })],
+    ["users", (user: string) => ({ user })],
+  ])("%s", async (_what, having) => {
+    const log = createLog("silent", "test");
+    const workers = [createRecording({ db: world.context.db, log }), createRecording({ db: world.context.db, log })];
+    for (let round = 0; round < 3; round++) {
+      const forth = events(having);
+      await Promise.all([forth, forth.toReversed()].map((one, i) => workers[i]!.record([{ id: newId(), events: one }])));
+    }
+    expect(await recount(world.sql)).toEqual([]);
+  });
 });
