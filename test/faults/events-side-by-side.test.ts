@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
+import type { FailpointName } from "../../src/core/failpoints.ts";
 import { eventually } from "../support/eventually.ts";
 import { openEventsCrowd } from "./events-crowd.ts";
 import { judgeEvents } from "./events-oracle.ts";
@@ -20,27 +21,40 @@ test("two web processes and two workers, each event sent five times at once over
 
 // Not after batch-acknowledged: nothing is left that another could take over.
 describe("a worker that stands still past its claim", () => {
-  test.each(["batch-read", "events-written", "events-recorded"])("after %s: another takes its batch over, and when it wakes up it does no harm", async (step) => {
+  let sleeper: Hub["slots"][number];
+  let other: Hub["slots"][number];
+  let crowd: ReturnType<typeof openEventsCrowd>;
+
+  async function standStill(step: FailpointName): Promise<void> {
     hub = await openHub({ workers: 2 });
-    const [sleeper, other] = [hub.workers[0]!, hub.workers[1]!];
+    [sleeper, other] = [hub.workers[0]!, hub.workers[1]!];
     await hub.web.start();
     await sleeper.start({ FAILPOINTS: `${step}=stop@2` });
-    const crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5, everyMs: 30 });
+    crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5, everyMs: 30 });
     await eventually(() => sleeper.output().includes(`failpoint ${step}: stop`), true, 60_000);
     await other.start();
-    await eventually(() => other.output().includes("took over entries that a consumer left"), true, 60_000);
-    if (step === "events-written") {
-      // In a transaction, whose COMMIT decides: the other one waits for it, and then finds all of it recorded.
-      const waiting = () => hub.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()");
-      await eventually(async () => (await waiting()).length, 1, 30_000);
-    } else {
-      await eventually(() => other.output().includes('"msg":"events recorded"'), true, 60_000);
-    }
+  }
+
+  async function wakeUp(): Promise<void> {
     await crowd.more(10);
     sleeper.resume();
     await crowd.more(10);
     await crowd.stop();
     await judgeEvents(hub, { crowds: [crowd] });
+  }
+
+  test.each<FailpointName>(["batch-read", "events-recorded"])("after %s: another takes its batch over, and when it wakes up it does no harm", async (step) => {
+    await standStill(step);
+    await eventually(() => other.output().includes("took over entries that a consumer left"), true, 60_000);
+    await eventually(() => other.output().includes('"msg":"events recorded"'), true, 60_000);
+    await wakeUp();
+  });
+
+  test("after events-written, in a transaction: others wait for its COMMIT, and then what it recorded is recorded once", async () => {
+    await standStill("events-written");
+    const waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() and application_name like 'connectstorm%'";
+    await eventually(async () => (await hub.sql(waiting)).length > 0, true, 30_000);
+    await wakeUp();
   });
 });
 
