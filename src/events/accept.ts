@@ -6,7 +6,7 @@ import type { Log } from "../core/log.ts";
 import { createRefusals } from "../http/refusals.ts";
 import { appendTogether } from "../stream/append.ts";
 import type { EventBacklog } from "./backlog.ts";
-import type { Event, WrittenBatch } from "./messages.ts";
+import { writeUnit, type Event, type WrittenBatch } from "./messages.ts";
 import type { Spool } from "./spool.ts";
 
 export interface AcceptSettings {
@@ -103,9 +103,10 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
   }
 
   async function putIntoSpool(batches: WrittenBatch[], because: Unavailable): Promise<void> {
-    const release = await backlog.reserveSpool(batches.reduce((sum, { body }) => sum + Buffer.byteLength(body), 0));
+    const unit = Buffer.from(writeUnit(batches));
+    const release = await backlog.reserveSpool(unit.length);
     try {
-      await spool.put(batches);
+      await spool.put(unit);
     } catch (error) {
       release();
       if (error instanceof Unavailable && error.full) throw new Failure("EVENTS_BACKLOG_FULL", undefined, { cause: error });

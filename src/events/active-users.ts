@@ -26,7 +26,7 @@ export function createActiveUsers({ now = Date.now }: { now?: () => number } = {
       let found = sites.get(day + siteId);
       if (!found) sites.set(day + siteId, (found = { siteId, day, users: new Map() }));
       for (const user of users) {
-        const key = `${quarter} ${user} ${siteId}`;
+        const key = `${quarter} ${user}\0${siteId}`; // either may have blanks in it
         if (young.has(key)) continue;
         keys.push(key);
         if (old.has(key)) continue;

@@ -1,6 +1,6 @@
 import { newId } from "../core/ids.ts";
 import { listsKeys, type ObjectStore } from "../objects/object-store.ts";
-import { readUnit, writeUnit, type Batch, type WrittenBatch } from "./messages.ts";
+import { readUnit, type Batch } from "./messages.ts";
 
 /** Keys say how much is there, so that nobody has to read it to know: prefix, id, bytes. */
 const KEY = /^([0-9a-f-]{36})\.(\d{1,15})$/;
@@ -16,11 +16,9 @@ export type Spool = ReturnType<typeof createSpool>;
 
 /** Where accepted events wait while the stream does not take them: in the inbox's store, from which the worker records them itself. */
 export function createSpool({ store, prefix }: { store: ObjectStore; prefix: string }) {
-  /** Durable when it resolves. @returns its bytes; @throws Unavailable */
-  async function put(batches: readonly WrittenBatch[]): Promise<number> {
-    const bytes = Buffer.from(writeUnit(batches));
-    await store.put(`${prefix}${newId()}.${bytes.length}`, bytes);
-    return bytes.length;
+  /** Durable when it resolves. @param unit  what writeUnit made; @throws Unavailable */
+  async function put(unit: Uint8Array): Promise<void> {
+    await store.put(`${prefix}${newId()}.${unit.length}`, unit);
   }
 
   /** The ones that wait longest. @throws Unavailable */

@@ -333,4 +333,76 @@ export const GUARDS = [
     from: "    if (partial?.owner_id === ownerId && partial.state", to: "    if (partial && partial.state",
     test: ["test/uploads/tus-protocol.test.ts", "somebody else's"],
   },
+  {
+    guard: "A batch of events is recorded once, by its id", file: "src/events/record.ts",
+    from: "[...fresh].flatMap((id) => batches.get(id)!.events)", to: "[...batches.values()].flatMap(({ events }) => events)",
+    test: ["test/faults/events-kills.test.ts", "at events-recorded, the 1. time"],
+  },
+  {
+    guard: "An event with an id is counted once, however often it comes", file: "src/events/record.ts",
+    from: "event[5] === null || fresh.has(place)", to: "event[5] === null || place >= 0",
+    test: ["test/faults/events-side-by-side.test.ts", "sent five times"],
+  },
+  {
+    guard: "So it is within one batch", file: "src/events/record.ts",
+    from: "      if (sent.known.has(eventId)) return;\n", to: "",
+    test: ["test/faults/events-side-by-side.test.ts", "sent five times"],
+  },
+  {
+    guard: "Two workers write the same ids in the same order", file: "src/events/queries.ts",
+    from: "select event_key from sent order by event_key\n", to: "select event_key from sent\n",
+    test: ["test/events/exact-figures.test.ts", "ids of events"],
+  },
+  {
+    guard: "Figures are written in the transaction of the rows", file: "src/events/record.ts",
+    from: "queries.addQuarters(tx,", to: "queries.addQuarters(db,",
+    test: ["test/faults/events-kills.test.ts", "at events-written, the 1. time"],
+  },
+  {
+    guard: "A user counts once a day, though in many quarters", file: "src/events/queries.ts",
+    from: "returning site_id, day, xmax = 0 as is_new", to: "returning site_id, day, true as is_new",
+    test: ["test/faults/events-kills.test.ts", "at batch-acknowledged, the 1. time"],
+  },
+  {
+    guard: "A user is taken for written once that is committed", file: "src/events/record.ts",
+    from: "    await failpoint(\"events-written\");\n", to: "    users.remember(seen, figures);\n    await failpoint(\"events-written\");\n",
+    also: { file: "src/events/record.ts", from: "      users.forget();\n      throw error;", to: "      throw error;" },
+    test: ["test/faults/events-postgres.test.ts", "lost before its COMMIT"],
+  },
+  {
+    guard: "A batch is acknowledged after it was worked on", file: "src/stream/consumer.ts",
+    from: "      const failed = await handle(entries);\n", to: "      await acknowledge(entries);\n      const failed = await handle(entries);\n",
+    test: ["test/faults/events-kills.test.ts", "at events-written, the 1. time"],
+  },
+  {
+    guard: "Events leave the disk after they were recorded", file: "src/events/record-spool.ts",
+    from: "        await recordOne(one);\n", to: "        void recordOne(one).catch(() => {});\n",
+    test: ["test/faults/events-kills.test.ts", "the worker killed at events-written"],
+  },
+  {
+    guard: "Events are flushed to the disk before they are promised", file: "src/events/accept.ts",
+    from: "      await spool.put(unit);\n", to: "      void spool.put(unit).catch(() => {});\n",
+    test: ["test/faults/events-spool.test.ts", "gets no 202 for events"],
+  },
+  {
+    guard: "On the disk and in the stream a batch has the same id", file: "src/events/accept.ts",
+    from: "putIntoSpool(batches, error);", to: "putIntoSpool(batches.map(({ body }) => ({ id: newId(), body })), error);",
+    test: ["test/faults/events-spool.test.ts", "its answers are lost"],
+  },
+  {
+    guard: "Events that wait in Redis are limited", file: "src/events/backlog.ts",
+    from: "    if (streamBytes >= mostStreamBytes) throw", to: "    if (streamBytes < 0) throw",
+    test: ["test/faults/events-spool.test.ts", "the stream fills up"],
+  },
+  {
+    guard: "Events that wait on the disk are limited", file: "src/events/backlog.ts",
+    from: "    if (spoolBytes + sizeBytes > mostSpoolBytes) throw", to: "    if (spoolBytes + sizeBytes < 0) throw",
+    test: ["test/faults/events-spool.test.ts", "the spool fills up"],
+  },
+  {
+    guard: "A batch of events at fault takes no other with it", file: "src/events/record.ts",
+    from: "      if (batches.length === 1) {\n        judge(batches[0]!, error as Error, again, dead);",
+    to: "      if (batches.length > 0) {\n        for (const one of batches) judge(one, error as Error, again, dead);",
+    test: ["test/faults/events-poison.test.ts", ""],
+  },
 ];

@@ -9,6 +9,7 @@ import { parseConfig, type Config } from "../../src/core/config.ts";
 import { createLog } from "../../src/core/log.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { openDb } from "../../src/db/pool.ts";
+import { EVENTS_STREAM } from "../../src/events/messages.ts";
 import { openDiskStore, type DiskStore } from "../../src/objects/disk.ts";
 import { pagesOf } from "../../src/objects/object-store.ts";
 import { readRecord } from "../../src/uploads/inbox-record.ts";
@@ -187,7 +188,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
     id, config, folder, bucket, redis, databaseUri: database.uri, webs: webSlots, workers: workerSlots, slots,
     web: webSlots[0]!, worker: workerSlots[0]!,
     urls: webSlots.map(({ url }) => url),
-    stream: `${id}:uploads`,
+    stream: `${id}:uploads`, eventsStream: `${id}:${EVENTS_STREAM}`,
     start, sql, inboxStore, inboxKeys, damageInbox, damageStored, diskStores, close,
   };
 }

@@ -37,15 +37,15 @@ export interface OwnRedisOptions {
   policy?: string;
   /** Such as "20mb"; without it there is no limit. */
   maxmemory?: string;
-  /** Whether its data come back after a stop, or a kill (but for the last second). Default: no. */
-  durable?: boolean;
+  /** Whether its data come back after a stop, or a kill (but for the last second, unless it flushes "at once"). Default: no. */
+  durable?: boolean | "at once";
 }
 
 export async function startOwnRedis({ policy, maxmemory, durable = false }: OwnRedisOptions = {}): Promise<OwnServer & { url: string }> {
   const program = await provideRedis(findServersFolder(ROOT));
-  const settings = { ...(policy && { "maxmemory-policy": policy }), ...(maxmemory && { maxmemory }) };
+  const settings = { ...(policy && { "maxmemory-policy": policy }), ...(maxmemory && { maxmemory }), ...(durable === "at once" && { appendfsync: "always" }) };
   const server = await open("redis", (port, folder) => startRedis(program, {
-    port, dataFolder: join(folder, "data"), logFile: join(folder, "redis.log"), durable, settings,
+    port, dataFolder: join(folder, "data"), logFile: join(folder, "redis.log"), durable: Boolean(durable), settings,
   }));
   return { ...server, url: `redis://127.0.0.1:${server.port}` };
 }
