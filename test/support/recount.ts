@@ -14,7 +14,7 @@ interface Figures {
 const QUARTER = "date_bin('15 minutes', timestamp, timestamptz '2000-01-01 00:00:00+00')";
 const DAY = "(timestamp at time zone 'UTC')::date";
 const OF_DAY = `floor(extract(epoch from (timestamp at time zone 'UTC') - ${DAY}) / 900)::int`;
-const keyOf = (column: string) => `substr(sha256(convert_to(${column}, 'UTF8')), 1, 16)`;
+const keyOf = (column: string) => `encode(substr(sha256(convert_to(${column}, 'UTF8')), 1, 16), 'hex')::uuid`;
 
 const ALL: Figures[] = [
   {
