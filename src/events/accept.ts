@@ -26,7 +26,7 @@ const SPOOL_LOG_EVERY_MS = 60_000;
 
 interface Waiting {
   events: string[];
-  resolve: () => void;
+  resolve: (value?: unknown) => void;
   reject: (error: unknown) => void;
 }
 
@@ -45,19 +45,14 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
   let spoolLoggedAt = Number.NEGATIVE_INFINITY;
 
   /** Promises them, all or none. @throws Failure EVENTS_BACKLOG_FULL; Unavailable */
-  async function accept(events: readonly Event[]): Promise<void> {
-    try {
+  function accept(events: readonly Event[]): Promise<void> {
+    return new Promise((resolve, reject) => {
       backlog.assertRoom();
-      await new Promise<void>((resolve, reject) => {
-        waiting.push({ events: events.map((event) => JSON.stringify(event)), resolve, reject });
-        if (running) return;
-        running = true;
-        setImmediate(run); // with whoever else is read in this turn of the event loop
-      });
-      counted.accepted += events.length;
-    } catch (error) {
-      throw refusing(error, events.length);
-    }
+      waiting.push({ events: events.map((event) => JSON.stringify(event)), resolve, reject });
+      if (running) return;
+      running = true;
+      setImmediate(run); // with whoever else is read in this turn of the event loop
+    }).then(() => void (counted.accepted += events.length), (error: unknown) => { throw refusing(error, events.length); });
   }
 
   /** Counts what is refused for want of room or of a dependency, and has the log tell of it. @returns the error */

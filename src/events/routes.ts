@@ -45,10 +45,10 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
   const places = createPlaces({ count: MOST_BATCHES, memoryBytes: MEMORY_BYTES });
 
   /** @throws Failure INVALID_EVENT, TOO_MANY_REQUESTS, EVENTS_BACKLOG_FULL; Unavailable */
-  async function takeInput(req: Request, res: Response, input: unknown): Promise<void> {
+  function takeInput(req: Request, res: Response, input: unknown): Promise<void> {
     const event = reader(req)(input);
     if (typeof event === "string") throw new Failure("INVALID_EVENT", event);
-    await acceptLimited(req, res, [event]);
+    return acceptLimited(req, res, [event]);
   }
 
   function acceptLimited(req: Request, res: Response, events: Event[]): Promise<void> {
@@ -114,23 +114,23 @@ export function createEventsRouter({ door, origins }: { door: EventDoor; origins
   const { admit, preflight } = createCrossOrigin(origins, ["POST"]);
 
   router.route("/event")
-    .all(admit)
-    .options(preflight)
     .post(async (req, res) => {
+      admit(req, res);
       await door.takeOne(req, res);
       res.writeHead(202, ACCEPTED_HEADERS).end(ACCEPTED);
     })
+    .options(preflight)
     .all(allow("POST", "OPTIONS"));
 
   router.route("/events")
-    .all(admit)
-    .options(preflight)
     .post(async (req, res) => {
+      admit(req, res);
       const { accepted, refused } = await door.takeMany(req, res);
       if (accepted > 0) return sendJson(res, 202, { status: "accepted", accepted, refused });
       const { status, code } = new Failure("INVALID_EVENT");
       sendJson(res, status, { error: "None of the events is valid.", code, request_id: res.locals.requestId, accepted, refused });
     })
+    .options(preflight)
     .all(allow("POST", "OPTIONS"));
 
   return router;

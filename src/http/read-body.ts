@@ -12,17 +12,13 @@ export function readBody(req: Request, mostBytes: number, tooLarge: FailureCode)
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let sizeBytes = 0;
-    const onData = (chunk: Buffer) => {
+    req.on("data", (chunk: Buffer) => {
       sizeBytes += chunk.length;
-      if (sizeBytes > mostBytes) return end(() => reject(new Failure(tooLarge)));
-      chunks.push(chunk);
-    };
-    const onEnd = () => end(() => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, sizeBytes)));
-    const onBroken = () => end(() => reject(new Failure("MALFORMED_REQUEST", "The body broke off.")));
-    const end = (settle: () => void) => {
-      req.off("data", onData).off("end", onEnd).off("error", onBroken).off("close", onBroken);
-      settle();
-    };
-    req.on("data", onData).on("end", onEnd).on("error", onBroken).on("close", onBroken);
+      if (sizeBytes <= mostBytes) return void chunks.push(chunk);
+      req.pause();
+      reject(new Failure(tooLarge));
+    });
+    req.on("end", () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, sizeBytes)));
+    req.on("close", () => reject(new Failure("MALFORMED_REQUEST", "The body broke off."))); // after its end it changes nothing
   });
 }

@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
@@ -35,6 +37,18 @@ describe("POST /event", () => {
   ])("%s is refused", async (_what, body, status, code) => {
     const answer = await post(body, { "content-type": "application/json" });
     expect([answer.status, (await answer.json()).code]).toEqual([status, code]);
+  });
+
+  test("a body whose length nobody said is refused as soon as it is too long, and one that breaks off is no event", async () => {
+    const stream = new ReadableStream({ pull: (controller) => controller.enqueue(new TextEncoder().encode("x".repeat(16_384))) }); // without end
+    const answer = await fetch(`${world.url}/event`, { method: "POST", body: stream, duplex: "half", headers: { "content-type": "application/json" } } as RequestInit);
+    expect([answer.status, (await answer.json()).code]).toEqual([413, "EVENTS_TOO_LARGE"]);
+    const { port } = new URL(world.url);
+    const socket = connect(Number(port), "127.0.0.1");
+    socket.end(`POST /event HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n${JSON.stringify({ ...EVENT, site_id: "broken-off" })}`);
+    await once(socket.resume(), "close");
+    await world.recordAll();
+    expect((await world.stats({ site_id: "broken-off" })).total_views).toBe(0);
   });
 
   test("a form, which curl -d sends of itself, is told what to do", async () => {
