@@ -7,7 +7,7 @@
 
   const send = (event_type, path) => {
     if (!site || navigator.doNotTrack === "1" || navigator.globalPrivacyControl) return;
-    const body = JSON.stringify({ site_id: site, event_type, path: path.slice(0, 500), ...(user ? { user_id: user } : { visitor: "daily" }) });
+    const body = JSON.stringify({ site_id: site, event_type, path: [...path].slice(0, 500).join(""), ...(user ? { user_id: user } : { visitor: "daily" }) });
     if (!navigator.sendBeacon?.(to, body)) fetch(to, { method: "POST", body, mode: "no-cors", credentials: "omit", keepalive: true }).catch(() => {});
   };
 

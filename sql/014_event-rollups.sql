@@ -2,27 +2,34 @@
 -- the events, so that the figures equal a recount of the rows, always (docs/decisions/014).
 -- A quarter is a quarter of an hour that begins at a full one, UTC: every time zone in use since 2000 is a multiple of it away,
 -- so that days and hours of any of them are made of whole quarters. Keys of paths and users are the first 16 bytes of their
--- SHA-256: 500 characters of UTF-8 beside a site's 255 do not fit an index. As a uuid they are compared faster than as bytes. Rows
--- are written in the order of recorded_at, so that a BRIN index, which costs nearly nothing, finds the old ones.
--- Locks: new tables only. Undo: drop table event_batches, event_ids, event_quarters, event_paths, event_path_days, event_user_days, event_days, event_dead_letters; drop function key_of(text);
+-- SHA-256: 500 characters of UTF-8 beside a site's 255 do not fit an index. As a uuid they are compared faster than as bytes.
+-- Locks: new tables only. Undo: drop table event_batches, event_ids, event_quarters, event_paths, event_path_days, event_user_days, event_days, event_dead_letters; drop function key_of(text), day_begin(date, text);
 
 -- Stable, as convert_to is, or it would not be inlined.
 create function key_of(text) returns uuid language sql stable parallel safe
   return encode(substr(sha256(convert_to($1, 'UTF8')), 1, 16), 'hex')::uuid;
+
+-- The first instant at which it is that day, or a later one, in the zone. Of a midnight that comes twice (Azores, Havana) PostgreSQL
+-- would take the second; where a day is left out (Samoa, 2011-12-30) it has no time at all.
+create function day_begin(day date, zone text) returns timestamptz language sql stable parallel safe
+  return case when zone = 'UTC' then day::timestamp at time zone 'UTC' else (
+    select min(instant) from generate_series(day::timestamp at time zone zone - interval '3 hours', day::timestamp at time zone zone + interval '3 hours',
+                                             interval '15 minutes') as instant
+    where (instant at time zone zone)::date >= day) end;
 
 -- Batches that were recorded. An entry may be delivered again, and one that waited on the disk may be in the stream as well.
 create table event_batches (
   batch_id uuid primary key,
   recorded_at timestamptz not null default now()
 );
-create index event_batches_recorded_at_idx on event_batches using brin (recorded_at);
+create index event_batches_recorded_at_idx on event_batches (recorded_at);
 
 -- Events that came with an id of their sender's: the key of site and id.
 create table event_ids (
   event_key uuid primary key,
   recorded_at timestamptz not null default now()
 );
-create index event_ids_recorded_at_idx on event_ids using brin (recorded_at);
+create index event_ids_recorded_at_idx on event_ids (recorded_at);
 
 create table event_quarters (
   site_id varchar(255) not null,

@@ -4,6 +4,7 @@ import type { TimeSeries } from "./time-series.ts";
 const DAY_MS = 86_400_000;
 const PERIOD_MS = 7 * DAY_MS; // as long as a chunk of the hypertable twin; both count from 1970-01-01
 const PERIODS_AHEAD = 4;
+const MOST_ROWS = 20_000; // of one statement, which has its time
 
 /**
  * The native twin of a hypertable: one partition a week, made ahead of time, and a default partition so that a row
@@ -27,7 +28,7 @@ export function createNativePartitions(db: Database): TimeSeries {
       const expired = (await listPartitions(db, table)).filter(({ endsAt }) => endsAt <= before);
       return db.transaction(async (tx) => {
         // What came for a week that had no partition, or has none any more.
-        let rows = (await tx.query(`delete from ${table}_default where ${await timeColumn(tx, table)} < $1`, [before])).rowCount;
+        let rows = await deleteFromDefault(tx, table, before);
         for (const { name } of expired) {
           const counted = await tx.query<{ count: number }>(`select count(*) from ${name}`);
           rows += counted.rows[0]!.count;
@@ -53,6 +54,16 @@ async function createPartition(tx: Db, table: string, opensAt: Date, endsAt: Dat
   // Utility statements take no parameters; both instants are ours and hold nothing but digits and punctuation.
   await tx.query(`alter table ${table} attach partition ${name}
     for values from ('${opensAt.toISOString()}') to ('${endsAt.toISOString()}')`);
+}
+
+async function deleteFromDefault(tx: Db, table: string, before: Date): Promise<number> {
+  const column = await timeColumn(tx, table);
+  for (let rows = 0; ;) {
+    const { rowCount } = await tx.query(
+      `delete from ${table}_default where ctid = any(array(select ctid from ${table}_default where ${column} < $1 limit ${MOST_ROWS}))`, [before]);
+    rows += rowCount;
+    if (rowCount < MOST_ROWS) return rows;
+  }
 }
 
 /** By which the table is partitioned, quoted where it has to be. */

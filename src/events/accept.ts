@@ -110,7 +110,16 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
     log.warn({ err: because, batches: counted.spooled }, "redis does not take events: they wait on the disk");
   }
 
-  return { accept, refusing, counted: () => ({ ...counted }) };
+  /** Before a body is read. @throws Failure EVENTS_BACKLOG_FULL */
+  function assertRoom(): void {
+    try {
+      backlog.assertRoom();
+    } catch (error) {
+      throw refusing(error);
+    }
+  }
+
+  return { accept, assertRoom, refusing, counted: () => ({ ...counted }) };
 }
 
 function batchesOf(unit: readonly Waiting[]): WrittenBatch[] {

@@ -38,7 +38,9 @@ export function createActiveUsers({ now = Date.now }: { now?: () => number } = {
     return [...sites.values()].flatMap(({ siteId, day, users }) => grouped(users).map((group) => ({ siteId, day, ...group })));
   }
 
-  function remember(keys: readonly string[], figures: readonly QuarterFigures[]): void {
+  /** @param of  the server that has them: one recorder may commit on the old one while another has seen the new one */
+  function remember(keys: readonly string[], figures: readonly QuarterFigures[], of: string): void {
+    if (of !== server) return;
     const oldest = quarterOf(now()) - REMEMBER_QUARTERS;
     if (figures.some(({ quarter }) => quarter <= oldest)) return; // rare: the whole batch is not remembered then
     if (keys.length > MOST_KNOWN) return;

@@ -1,7 +1,7 @@
 import type { Redis } from "ioredis";
 import { Failure } from "../core/errors.ts";
 import { backlogBytes } from "../stream/backlog.ts";
-import type { Spool } from "./spool.ts";
+import { UNIT_BYTES, type Spool } from "./spool.ts";
 
 export interface EventBacklogSettings {
   redis: Redis;
@@ -16,6 +16,8 @@ export interface EventBacklogSettings {
 }
 
 const RETRY_AFTER_SECONDS = 30;
+/** A look may take one part in so many of the time. */
+const PAUSE_PER_LOOK = 20;
 const LOOK_AT_STREAM_EVERY_MS = 1_000;
 
 export type EventBacklog = ReturnType<typeof createEventBacklog>;
@@ -48,14 +50,17 @@ export function createEventBacklog({ redis, stream, spool, mostStreamBytes, most
    */
   async function reserveSpool(sizeBytes: number): Promise<() => void> {
     if (performance.now() >= spoolDueAt) await (lookingAtSpool ??= lookAtSpool().finally(() => (lookingAtSpool = undefined)));
-    if (spoolBytes + sizeBytes > mostSpoolBytes) throw full();
-    spoolBytes += sizeBytes;
-    return () => { spoolBytes -= sizeBytes; };
+    const takes = sizeBytes + UNIT_BYTES;
+    if (spoolBytes + takes > mostSpoolBytes) throw full();
+    spoolBytes += takes;
+    return () => { spoolBytes -= takes; };
   }
 
   async function lookAtSpool(): Promise<void> {
+    const beganAt = performance.now();
     spoolBytes = (await spool.weigh()).sizeBytes;
-    spoolDueAt = performance.now() + lookEveryMs;
+    const endedAt = performance.now();
+    spoolDueAt = endedAt + Math.max(lookEveryMs, PAUSE_PER_LOOK * (endedAt - beganAt));
   }
 
   return { assertRoom, reserveSpool };

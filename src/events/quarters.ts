@@ -27,14 +27,16 @@ export function bitsOf(quarters: Iterable<number>): string {
   return Buffer.from(bits).toString("latin1");
 }
 
+const ALL_DAY = "1".repeat(QUARTERS_A_DAY);
+
 /** Which quarters of which days of UTC lie within [beginsAt, endsAt), which are whole ones. */
 export function daysWithin(beginsAt: Date, endsAt: Date): { day: string; quarters: string }[] {
-  const days = new Map<string, number[]>();
-  for (let quarter = quarterOf(beginsAt.getTime()); quarter < quarterOf(endsAt.getTime()); quarter++) {
-    const day = dayOf(quarter - (quarter % QUARTERS_A_DAY));
-    const found = days.get(day);
-    if (found) found.push(quarter);
-    else days.set(day, [quarter]);
+  const [begin, end] = [quarterOf(beginsAt.getTime()), quarterOf(endsAt.getTime())];
+  const days: { day: string; quarters: string }[] = [];
+  for (let midnight = begin - (begin % QUARTERS_A_DAY); midnight < end; midnight += QUARTERS_A_DAY) {
+    const [first, last] = [Math.max(begin, midnight), Math.min(end, midnight + QUARTERS_A_DAY)];
+    const isWhole = last - first === QUARTERS_A_DAY;
+    days.push({ day: dayOf(midnight), quarters: isWhole ? ALL_DAY : bitsOf(Array.from({ length: last - first }, (_, i) => first + i)) });
   }
-  return [...days].map(([day, quarters]) => ({ day, quarters: bitsOf(quarters) }));
+  return days;
 }

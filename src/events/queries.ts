@@ -3,9 +3,10 @@ import type { Event } from "./messages.ts";
 import { beginOf } from "./quarters.ts";
 import type { QuarterFigures } from "./rollup.ts";
 
-/** A name for this run of the server: since when it has been up. Every restart, failover and restore gives another one. */
+/** A name for this run of the server and this database: a restart, a failover and a restored database have another one. */
 export async function selectServer(tx: Db): Promise<string> {
-  const { rows } = await tx.query<{ server: string }>("select pg_postmaster_start_time()::text || coalesce(inet_server_addr()::text, '') as server");
+  const { rows } = await tx.query<{ server: string }>(
+    `select concat(pg_postmaster_start_time(), inet_server_addr(), oid) as server from pg_database where datname = current_database()`);
   return rows[0]!.server;
 }
 
@@ -129,30 +130,35 @@ export async function insertDeadLetters(db: Db, dead: readonly DeadBatch[]): Pro
     [JSON.stringify(dead, (_key, value: unknown) => plain(value))]);
 }
 
-const MOST_ROWS = 20_000;
+const MOST_ROWS = 20_000; // of one statement: a tenth of a second or two
 
-/** What the dedup remembers of before `before`, a part of it. @returns how many rows went; less than the most there may be: all are gone */
-export async function deleteMemory(db: Db, table: "event_batches" | "event_ids", before: Date): Promise<{ rows: number; isAll: boolean }> {
+/** What the dedup remembers of before `before`, a part of it. @returns how many rows went, and whether that was all */
+export function deleteMemory(db: Db, table: "event_batches" | "event_ids", before: Date): Promise<Deleted> {
+  return deleteSome(db, table, "recorded_at < $1", [before]);
+}
+
+/** Sites in order of their names, behind `after`, by jumping from one to the next along the primary key. */
+export async function selectNextSite(db: Db, after: string): Promise<string | undefined> {
+  const { rows } = await db.query<{ site_id: string }>("select site_id from event_quarters where site_id > $1 order by site_id limit 1", [after]);
+  return rows[0]?.site_id;
+}
+
+const FIGURES = { event_path_days: "day", event_user_days: "day", event_days: "day", event_paths: "begins_at", event_quarters: "begins_at" } as const;
+export const FIGURE_TABLES = Object.keys(FIGURES) as (keyof typeof FIGURES)[];
+
+/** Figures of a site's days before `day`, UTC, a part of them. */
+export function deleteFigures(db: Db, table: keyof typeof FIGURES, siteId: string, day: string): Promise<Deleted> {
+  const before = FIGURES[table] === "day" ? "$2::date" : "day_begin($2::date, 'UTC')";
+  return deleteSome(db, table, `site_id = $1 and ${FIGURES[table]} < ${before}`, [siteId, day]);
+}
+
+export interface Deleted {
+  rows: number;
+  isAll: boolean;
+}
+
+async function deleteSome(db: Db, table: string, where: string, values: unknown[]): Promise<Deleted> {
   const { rowCount } = await db.query(
-    `delete from ${table} where ctid = any(array(select ctid from ${table} where recorded_at < $1 limit ${MOST_ROWS}))`, [before]);
+    `delete from ${table} where ctid = any(array(select ctid from ${table} where ${where} limit ${MOST_ROWS}))`, values);
   return { rows: rowCount, isAll: rowCount < MOST_ROWS };
-}
-
-/** Every site that has figures of a day before `day`. */
-export async function selectSitesBefore(db: Db, day: string): Promise<string[]> {
-  const { rows } = await db.query<{ site_id: string }>(
-    "select distinct site_id from (select site_id from event_days where day < $1::date union all select site_id from event_quarters where begins_at < $1::date::timestamp at time zone 'UTC') as old", [day]);
-  return rows.map((row) => row.site_id);
-}
-
-/** All figures of a site's days before `day`, UTC. @returns how many rows went */
-export async function deleteFigures(db: Db, siteId: string, day: string): Promise<number> {
-  let rows = 0;
-  for (const table of ["event_path_days", "event_user_days", "event_days"]) {
-    rows += (await db.query(`delete from ${table} where site_id = $1 and day < $2::date`, [siteId, day])).rowCount;
-  }
-  for (const table of ["event_quarters", "event_paths"]) {
-    rows += (await db.query(`delete from ${table} where site_id = $1 and begins_at < $2::date::timestamp at time zone 'UTC'`, [siteId, day])).rowCount;
-  }
-  return rows;
 }

@@ -10,6 +10,8 @@ import { rollUp } from "./rollup.ts";
 
 export interface RecordSettings {
   db: Database;
+  /** Aborted when the process is to end: the slice in hand is finished, the rest of the batch is left to others. */
+  stopping?: AbortSignal;
   log: Log;
 }
 
@@ -31,7 +33,7 @@ export type Recording = ReturnType<typeof createRecording>;
  * Batches -> events and figures, in one transaction, so that the figures equal a recount of the rows. A batch that comes
  * again (its worker died before the acknowledgement, or it was on the disk as well) is known by its id and changes nothing.
  */
-export function createRecording({ db, log }: RecordSettings) {
+export function createRecording({ db, stopping, log }: RecordSettings) {
   const users = createActiveUsers();
   const attempts = new Map<string, number>(); // entry id -> how often it failed, in this process
 
@@ -41,6 +43,10 @@ export function createRecording({ db, log }: RecordSettings) {
     const again = new Set<string>();
     const all: Recorded = { events: 0, repeated: 0 };
     for (const slice of slicesOf(entries)) {
+      if (stopping?.aborted && slice[0] !== entries[0]) {
+        for (const { id } of slice) again.add(id);
+        continue;
+      }
       const dead: queries.DeadBatch[] = [];
       const batches: { entry: Entry; batch: Batch }[] = [];
       for (const entry of slice) {
@@ -100,8 +106,8 @@ export function createRecording({ db, log }: RecordSettings) {
     const once = new Map(batches.map((batch) => [batch.id, batch]));
     const given = batches.reduce((sum, { events }) => sum + events.length, 0);
     try {
-      const { events, figures, seen } = await db.transaction((tx) => recordOnce(tx, once));
-      users.remember(seen, figures);
+      const { events, figures, seen, server } = await db.transaction((tx) => recordOnce(tx, once));
+      users.remember(seen, figures, server);
       await failpoint("events-recorded");
       return { events, repeated: given - events };
     } catch (error) {
@@ -114,15 +120,16 @@ export function createRecording({ db, log }: RecordSettings) {
     const fresh = await queries.insertBatches(tx, [...batches.keys()]);
     const events = await withoutRepeats(tx, [...fresh].flatMap((id) => batches.get(id)!.events));
     const seen: string[] = [];
-    if (events.length === 0) return { events: 0, figures: [], seen };
-    users.ofServer(await queries.selectServer(tx));
+    const server = await queries.selectServer(tx);
+    users.ofServer(server);
+    if (events.length === 0) return { events: 0, figures: [], seen, server };
     await queries.copyEvents(tx, events);
     const figures = rollUp(events);
     await queries.addQuarters(tx, figures);
     await queries.addPaths(tx, figures);
     await queries.addUsers(tx, users.unknownOf(figures, seen));
     await failpoint("events-written");
-    return { events: events.length, figures, seen };
+    return { events: events.length, figures, seen, server };
   }
 
   /** Of those with an id of their sender's the first one, and only if it never came before. */

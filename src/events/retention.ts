@@ -8,10 +8,12 @@ import * as queries from "./queries.ts";
 const EVENTS = "events";
 const LOCK = "connectstorm:events-upkeep";
 const DAY_MS = 86_400_000;
+/** An entry that was recorded may wait to be delivered again for as long as no worker runs, and a dead letter to be put back. */
+const BATCHES_LONGER_DAYS = 30;
 
 /**
  * Keeps the chunks of the events: makes the coming ones, and drops those that are wholly older than the retention. What is
- * remembered of event ids and batches goes with the same retention, by when they were recorded; figures have one of their own.
+ * remembered of event ids goes with the same retention, by when they were recorded, batches stay longer; figures have one of their own.
  */
 export function createEventsUpkeep({ db, timeSeries, retentionDays, rollupRetentionDays, stopping, clock, log }: {
   db: Database;
@@ -34,26 +36,27 @@ export function createEventsUpkeep({ db, timeSeries, retentionDays, rollupRetent
 
   async function dropEvents(series: TimeSeries, until: Date): Promise<void> {
     const events = await series.dropBefore(EVENTS, until, async () => {});
-    const forgotten = (await forget("event_ids", until)) + (await forget("event_batches", until));
-    if (events + forgotten > 0) log.info({ events, forgotten, before: until }, "events past their retention were dropped");
-  }
-
-  async function forget(table: "event_ids" | "event_batches", until: Date): Promise<number> {
-    for (let forgotten = 0; ;) {
-      stopping.throwIfAborted();
-      const { rows, isAll } = await queries.deleteMemory(db, table, until);
-      forgotten += rows;
-      if (isAll) return forgotten;
-    }
+    const ids = await inParts(() => queries.deleteMemory(db, "event_ids", until));
+    const batches = await inParts(() => queries.deleteMemory(db, "event_batches", new Date(until.getTime() - BATCHES_LONGER_DAYS * DAY_MS)));
+    if (events + ids + batches > 0) log.info({ events, ids, batches, before: until }, "events past their retention were dropped");
   }
 
   async function dropFigures(day: string): Promise<void> {
     let rows = 0;
-    for (const siteId of await queries.selectSitesBefore(db, day)) {
-      stopping.throwIfAborted();
-      rows += await queries.deleteFigures(db, siteId, day);
+    for (let siteId = await queries.selectNextSite(db, ""); siteId !== undefined; siteId = await queries.selectNextSite(db, siteId)) {
+      for (const table of queries.FIGURE_TABLES) rows += await inParts(() => queries.deleteFigures(db, table, siteId!, day));
     }
     if (rows > 0) log.info({ rows, day }, "figures of events past their retention were dropped");
+  }
+
+  /** However much there is, no statement takes long. */
+  async function inParts(remove: () => Promise<queries.Deleted>): Promise<number> {
+    for (let removed = 0; ;) {
+      stopping.throwIfAborted();
+      const { rows, isAll } = await remove();
+      removed += rows;
+      if (isAll) return removed;
+    }
   }
 
   function before(days: number): Date {

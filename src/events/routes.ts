@@ -12,7 +12,7 @@ import type { RateLimits } from "../http/rate-limit.ts";
 import type { AcceptEvents } from "./accept.ts";
 import type { Event } from "./messages.ts";
 import { readEvent } from "./read-event.ts";
-import { parseJson, readEvents } from "./read-events.ts";
+import { MOST_EVENT_BYTES, parseJson, readEvents } from "./read-events.ts";
 
 export interface EventDoorSettings {
   acceptEvents: AcceptEvents;
@@ -27,22 +27,25 @@ export interface EventDoorSettings {
 }
 
 const DAY_MS = 86_400_000;
-const MOST_EVENT_BYTES = 64 * 1024; // all its fields in characters of four bytes, escaped, and as much again
+/** A body up to this is read without a place: that many bytes each connection may hold anyway. */
+const SMALL_BODY_BYTES = 4 * 1024;
+/** Of a body whose length is not said beforehand: what it may hold has to be set aside while it comes. */
+const MOST_UNANNOUNCED_BYTES = 1024 * 1024;
 const MOST_EVENTS_BYTES = 10 * 1024 * 1024; // 10,000 events of a kilobyte
 /** A body as text, as values, as events, and as what is sent on. */
 const COPIES = 5;
 const MEMORY_BYTES = 96 * 1024 * 1024;
-const MOST_BATCHES = 1_000;
+const MOST_BODIES = 1_000;
 
 /** JSON by any of its names; text/plain is what navigator.sendBeacon and fetch without a preflight send. */
-const JSON_TYPE = /^(application\/([\w.+-]+\+)?json|application\/(x-)?(ndjson|jsonl|json-seq)|text\/plain)\s*(;|$)/i;
+const JSON_TYPE = /^(application\/([\w.+-]+\+)?json|application\/(x-)?(ndjson|jsonl)|text\/plain)\s*(;|$)/i;
 
 export type EventDoor = ReturnType<typeof createEventDoor>;
 
 /** From a request to a promise: what a page of ours or an endpoint answers with is theirs. */
 export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock }: Omit<EventDoorSettings, "origins">) {
   const window = { maxAgeMs: maxAgeDays * DAY_MS };
-  const places = createPlaces({ count: MOST_BATCHES, memoryBytes: MEMORY_BYTES });
+  const places = createPlaces({ count: MOST_BODIES, memoryBytes: MEMORY_BYTES });
 
   /** @throws Failure INVALID_EVENT, TOO_MANY_REQUESTS, EVENTS_BACKLOG_FULL; Unavailable */
   function takeInput(req: Request, res: Response, input: unknown): Promise<void> {
@@ -57,27 +60,47 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
 
   /** A single event, as JSON. @throws Failure; see docs/errors.md */
   async function takeOne(req: Request, res: Response): Promise<void> {
-    assertJson(req);
-    letGoOn(req, res);
-    await takeInput(req, res, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")));
+    const giveBack = welcome(req, res, MOST_EVENT_BYTES);
+    try {
+      await takeInput(req, res, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")));
+    } finally {
+      giveBack();
+    }
   }
 
   /** @returns how many are promised, and what is wrong with the others; @throws Failure; see docs/errors.md */
   async function takeMany(req: Request, res: Response) {
-    assertJson(req);
-    const address = addressOf(req);
-    const needsBytes = COPIES * Math.min(Number(req.headers["content-length"] ?? MOST_EVENTS_BYTES), MOST_EVENTS_BYTES);
-    const takenBy = places.takenBy(address, needsBytes);
-    if (takenBy) throw acceptEvents.refusing(new Failure("TOO_BUSY"));
-    const giveBack = places.take(address, needsBytes);
+    const announced = req.headers["content-length"] !== undefined;
+    const mostBytes = announced ? MOST_EVENTS_BYTES : MOST_UNANNOUNCED_BYTES;
+    const giveBack = welcome(req, res, mostBytes);
     try {
-      letGoOn(req, res);
-      const { events, refused } = await readEvents(await readBody(req, MOST_EVENTS_BYTES, "EVENTS_TOO_LARGE"), reader(req));
+      const { events, refused } = await readEvents(await readBody(req, mostBytes, "EVENTS_TOO_LARGE"), reader(req));
       if (events.length > 0) await acceptLimited(req, res, events);
       return { accepted: events.length, refused };
     } finally {
       giveBack();
     }
+  }
+
+  /**
+   * Refuses before a byte of the body is read, or tells a client that waits to go on.
+   * @returns what gives its place back
+   * @throws Failure UNSUPPORTED_MEDIA_TYPE, EVENTS_TOO_LARGE, TOO_MANY_REQUESTS, EVENTS_BACKLOG_FULL, TOO_BUSY
+   */
+  function welcome(req: Request, res: Response, mostBytes: number): () => void {
+    assertJson(req);
+    const sizeBytes = Number(req.headers["content-length"] ?? mostBytes);
+    if (sizeBytes > mostBytes) throw new Failure("EVENTS_TOO_LARGE");
+    acceptEvents.assertRoom();
+    rates.limited(res, { events: addressOf(req) }, () => {}, 0);
+    const giveBack = sizeBytes <= SMALL_BODY_BYTES ? () => {} : takePlace(addressOf(req), COPIES * sizeBytes);
+    letGoOn(req, res);
+    return giveBack;
+  }
+
+  function takePlace(address: string, needsBytes: number): () => void {
+    if (places.takenBy(address, needsBytes)) throw acceptEvents.refusing(new Failure("TOO_BUSY"));
+    return places.take(address, needsBytes);
   }
 
   function reader(req: Request): (input: unknown) => Event | string {

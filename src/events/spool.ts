@@ -5,6 +5,8 @@ import { readUnit, type Batch } from "./messages.ts";
 /** Keys say how much is there, so that nobody has to read it to know: prefix, id, bytes. */
 const KEY = /^([0-9a-f-]{36})\.(\d{1,15})$/;
 const PAGE = 1_000;
+/** What a unit takes beside its bytes, generously: with as many small ones as fit otherwise, counting them would take seconds. */
+export const UNIT_BYTES = 1_024;
 
 /** Batches that were accepted together, with Redis away. */
 export interface Spooled {
@@ -28,13 +30,13 @@ export function createSpool({ store, prefix }: { store: ObjectStore; prefix: str
     return page.map(({ key }) => ({ key, sizeBytes: Number(KEY.exec(key.slice(prefix.length))?.[2] ?? 0) }));
   }
 
-  /** How much waits. @throws Unavailable */
+  /** How much waits, and what it takes. @throws Unavailable */
   async function weigh(): Promise<{ units: number; sizeBytes: number }> {
     const all = { units: 0, sizeBytes: 0 };
     for (let after: string | undefined; ;) {
       const page = await list(PAGE, after);
       all.units += page.length;
-      all.sizeBytes += page.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+      all.sizeBytes += page.reduce((sum, { sizeBytes }) => sum + sizeBytes + UNIT_BYTES, 0);
       if (page.length < PAGE) return all;
       after = page.at(-1)!.key;
     }

@@ -80,7 +80,7 @@ export function createRateLimits({ quotas, counters, code = "TOO_MANY_UPLOADS", 
       const policyWaitMs = free >= 1 ? 0 : untilFree(count, quota, at);
       waitMs = Math.max(waitMs, policyWaitMs);
       const resetMs = policyWaitMs || WINDOW_MS - (at % WINDOW_MS);
-      header += `${header && ", "}"${name}";r=${Math.max(0, Math.floor(free) - 1)};t=${Math.ceil(resetMs / 1000)}`;
+      header += `${header && ", "}"${name}";r=${Math.max(0, Math.floor(free) - Math.max(1, weight))};t=${Math.ceil(resetMs / 1000)}`;
       counts.push(count);
     }
     res.setHeader("RateLimit-Policy", policyHeader);

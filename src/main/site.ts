@@ -126,7 +126,7 @@ export async function openSite(context: Context): Promise<Site> {
   });
   const eventDoor = createEventDoor({ acceptEvents, rates: eventRates, maxAgeDays: config.EVENT_MAX_AGE_DAYS, secret: config.SECRET_KEY, clock });
   const stats = createStats({ db: requestDb, clock });
-  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, weighEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : 0, clock });
+  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, weighEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS, clock });
   const { loopDelay, stop: stopWatching } = watchLoopDelay();
   const app = createApp({
     viewsFolder: join(ROOT, "views"),

@@ -58,7 +58,7 @@ export async function openWorkload(context: Context): Promise<Running> {
     tell: report.tell,
     log,
   });
-  const recording = createRecording({ db, log });
+  const recording = createRecording({ db, stopping: stop.signal, log });
   const recorders = await Promise.all(Array.from({ length: EVENT_RECORDERS }, async (_, i) => {
     const own = openBlockingRedis({ url: config.REDIS_URL, log });
     await whenReady(own, 1_500);

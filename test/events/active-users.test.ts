@@ -15,11 +15,11 @@ describe("users that are known to be in the database", () => {
   });
 
   /** Users that would be written, after which they are committed. */
-  function written(users: string[], at = now, site = "s"): string[] {
+  function written(users: string[], at = now, site = "s", server = "a"): string[] {
     const figures = rollUp(users.map((user) => [site, "pageview", null, user, at, null]));
     const keys: string[] = [];
     const active = known.unknownOf(figures, keys);
-    known.remember(keys, figures);
+    known.remember(keys, figures, server);
     return active.flatMap((group) => group.users);
   }
 
@@ -49,6 +49,11 @@ describe("users that are known to be in the database", () => {
     expect(written(["a"], NOON)).toEqual([]);
     known.ofServer("b");
     expect(written(["a"], NOON)).toEqual(["a"]);
+  });
+
+  test("of a server that another recorder has left meanwhile are not remembered", () => {
+    known.ofServer("b");
+    expect([written(["a"], NOON, "s", "a"), written(["a"], NOON, "s", "b"), written(["a"], NOON, "s", "b")]).toEqual([["a"], ["a"], []]);
   });
 
   test("of a day whose figures a retention may drop are not remembered", () => {

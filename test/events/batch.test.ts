@@ -1,4 +1,6 @@
+import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -34,6 +36,30 @@ describe("POST /events", () => {
     expect(await pathsOf(`/n_-${name}`)).toEqual([`/n1-${name}`, `/n2-${name}`]);
   });
 
+  test.each([[JSON.stringify([event("/mark")])], [`${JSON.stringify(event("/mark"))}\n${JSON.stringify(event("/mark"))}`]])("a byte order mark in front of it changes nothing: %s", async (body) => {
+    expect((await post(`\ufeff${body}`)).body).toMatchObject({ status: "accepted", refused: [] });
+  });
+
+  test("an event among others is no larger than one alone may be", async () => {
+    const { body } = await post(JSON.stringify([event("/fits"), { ...event("/large"), more: "x".repeat(70_000) }, { ...event("/strings"), more: '\\"],[{\\' }]));
+    expect(body).toEqual({ status: "accepted", accepted: 2, refused: [{ index: 1, reason: "the event is larger than 64 KiB" }] });
+    expect(await pathsOf("/strings")).toEqual(["/strings"]);
+  });
+
+  test("a body whose length is not said has a megabyte, and leaves room for another one", async () => {
+    const chunked = (kib: number) => {
+      let left = kib;
+      const stream = new ReadableStream({ pull: (controller) => (left-- > 0 ? controller.enqueue(new TextEncoder().encode(`${" ".repeat(1023)}\n`)) : controller.close()) });
+      return fetch(`${world.url}/events`, { method: "POST", body: stream, duplex: "half", headers: { "content-type": "application/json" } } as RequestInit);
+    };
+    const hanging = connect(Number(new URL(world.url).port), "127.0.0.1");
+    hanging.write("POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n");
+    await eventually(async () => (await Promise.all([1, 2, 3].map(() => chunked(1)))).map(({ status }) => status), [400, 400, 400]); // no event in it
+    const tooLarge = await chunked(1_025);
+    expect([tooLarge.status, (await tooLarge.json()).code]).toEqual([413, "EVENTS_TOO_LARGE"]);
+    hanging.destroy();
+  });
+
   test("a single event is a batch of one line", async () => {
     expect(await post(JSON.stringify(event("/one")))).toEqual({ status: 202, body: { status: "accepted", accepted: 1, refused: [] } });
   });
@@ -47,7 +73,7 @@ describe("POST /events", () => {
   });
 
   test.each([
-    ["[", 400, "MALFORMED_REQUEST"], ["[1,]", 400, "MALFORMED_REQUEST"], ["[]", 400, "INVALID_EVENT"], ["  \n ", 400, "INVALID_EVENT"], ["", 400, "INVALID_EVENT"],
+    ["[", 400, "MALFORMED_REQUEST"], ["[1", 400, "MALFORMED_REQUEST"], ['["', 400, "MALFORMED_REQUEST"], ["[{}] x", 400, "MALFORMED_REQUEST"], ["[{}}]", 400, "MALFORMED_REQUEST"], ["[{]}", 400, "MALFORMED_REQUEST"], ["[,{}]", 400, "MALFORMED_REQUEST"], ["[1,]", 400, "MALFORMED_REQUEST"], ["[]", 400, "INVALID_EVENT"], ["  \n ", 400, "INVALID_EVENT"], ["", 400, "INVALID_EVENT"],
     [`[${"{},".repeat(10_000)}{}]`, 413, "TOO_MANY_EVENTS"], ["{}\n".repeat(10_001), 413, "TOO_MANY_EVENTS"],
     [`[${" ".repeat(10 * 1024 * 1024)}]`, 413, "EVENTS_TOO_LARGE"],
   ])("%.20s… is refused as a whole", async (body, status, code) => {

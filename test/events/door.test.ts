@@ -126,14 +126,15 @@ describe("events of pages of other origins", () => {
 test("one address sends at most so many events a minute, a batch counting as its events, and is told when to go on", async () => {
   const world = await openWorld({ ADDRESS_EVENTS_PER_MINUTE: "20" });
   for (let i = 0; i < 3; i++) expect((await world.send(EVENT)).status).toBe(202);
+  expect((await world.send([EVENT, EVENT])).headers.get("ratelimit")).toMatch(/^"events";r=15;t=\d+$/);
   expect((await world.send([{}, {}])).status).toBe(400); // what is no event counts for nobody
   expect((await world.send(Array(30).fill(EVENT))).status).toBe(202);
-  for (const events of [EVENT, [EVENT]]) {
+  for (const events of [EVENT, [EVENT], "no JSON"]) {
     const answer = await world.send(events);
     expect([answer.status, (await answer.json()).code, answer.headers.get("ratelimit-policy")]).toEqual([429, "TOO_MANY_REQUESTS", '"events";q=20;w=60']);
     expect(Number(answer.headers.get("retry-after"))).toBeGreaterThan(0);
   }
   await world.recordAll();
-  expect((await world.stats({ site_id: "s" })).total_views).toBe(33);
+  expect((await world.stats({ site_id: "s" })).total_views).toBe(35);
   await world.close();
 });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { newId } from "../../src/core/ids.ts";
 import { createLog } from "../../src/core/log.ts";
 import { openTimeSeries } from "../../src/db/time-series.ts";
 import { createEventsUpkeep } from "../../src/events/retention.ts";
@@ -40,6 +41,20 @@ describe.each(["timescale", "native"])("events past their retention (%s)", (kind
     await world.close();
   });
 
+  test("in batches that are delivered again after it are not counted again", async () => {
+    const world = await openWorld({ TIME_SERIES: kind });
+    const id = newId();
+    const deliver = async () => {
+      await world.redis.xadd(world.context.eventsStream, "*", "key", id, "body", JSON.stringify([["s", "pageview", null, null, Date.now(), null]]));
+      await world.recordAll();
+      return (await world.stats({ site_id: "s" })).total_views;
+    };
+    expect(await deliver()).toBe(1);
+    await upkeep(world, new Date(Date.now() + 20 * DAY_MS), { retentionDays: 1 });
+    expect(await deliver()).toBe(1);
+    await world.close();
+  });
+
   test("an id is counted once as long as the retention lasts", async () => {
     const world = await openWorld({ TIME_SERIES: kind });
     const event = { site_id: "s", event_type: "pageview", event_id: "once" };
@@ -52,8 +67,11 @@ describe.each(["timescale", "native"])("events past their retention (%s)", (kind
     await upkeep(world, new Date(Date.now() + 29 * DAY_MS), { retentionDays: 30 });
     expect(await count()).toBe(1);
     await upkeep(world, new Date(Date.now() + 31 * DAY_MS), { retentionDays: 30 });
-    expect(await world.sql("select (select count(*) from event_ids) as ids, (select count(*) from event_batches) as batches")).toEqual([{ ids: 0, batches: 0 }]);
+    const memory = () => world.sql("select (select count(*) from event_ids) as ids, (select count(*) from event_batches) as batches");
+    expect(await memory()).toEqual([{ ids: 0, batches: 2 }]);
     expect(await count()).toBe(2);
+    await upkeep(world, new Date(Date.now() + 61 * DAY_MS), { retentionDays: 30 });
+    expect(await memory()).toEqual([{ ids: 0, batches: 0 }]);
     await world.close();
   });
 });

@@ -49,6 +49,35 @@ describe("figures of events", () => {
     expect((await world.stats({ site_id: "nepal", date: "2026-03-28" })).unique_users).toBe(2);
   });
 
+  test.each([
+    ["Atlantic/Azores", "2025-10-26", "2025-10-26T00:30:00Z", 25], // 01:00 becomes 00:00
+    ["America/Havana", "2025-11-02", "2025-11-02T04:30:00Z", 25],
+    ["Africa/Cairo", "2025-04-25", "2025-04-24T22:15:00Z", 23], // 00:00 becomes 01:00
+    ["Australia/Lord_Howe", "2025-10-05", "2025-10-04T13:30:00Z", 24], // half an hour is left out
+  ])("a midnight that comes twice, or not at all, begins the day once: %s", async (tz, date, timestamp, hours) => {
+    const site_id = `midnight ${tz}`;
+    await world.send({ site_id, event_type: "pageview", path: "/", user_id: "u", timestamp });
+    await world.recordAll();
+    const [before, after] = [-1, 1].map((days) => new Date(Date.parse(date) + days * 86_400_000).toISOString().slice(0, 10));
+    expect(await world.stats({ site_id, date, tz })).toMatchObject({ total_views: 1, unique_users: 1, top_paths: [{ path: "/", views: 1 }] });
+    for (const other of [before!, after!]) expect(await world.stats({ site_id, date: other, tz })).toMatchObject({ total_views: 0, unique_users: 0, top_paths: [] });
+    for (const from of [before!, date]) {
+      const { body } = await get(`/stats/series?${new URLSearchParams({ site_id, tz, from, to: after! })}`);
+      expect([body.total, body.points.find((point: { date: string }) => point.date === date).events]).toEqual([1, 1]);
+    }
+    const byHour = (await get(`/stats/series?${new URLSearchParams({ site_id, tz, from: date, to: date, interval: "hour" })}`)).body;
+    expect([byHour.points.length, byHour.total]).toEqual([hours, 1]);
+    expect((await get(`/stats/types?${new URLSearchParams({ site_id, tz, from: date, to: date })}`)).body.types).toEqual([{ event_type: "pageview", events: 1 }]);
+  });
+
+  test("a day that a zone left out has no time, and no events", async () => {
+    await world.send({ site_id: "samoa", event_type: "pageview", timestamp: "2017-01-01T00:00:00Z" });
+    const { body } = await get("/stats/series?site_id=samoa&tz=Pacific/Apia&from=2011-12-29&to=2011-12-31");
+    expect(body.points.map(({ time, date }: { time: string; date: string }) => [date, time])).toEqual([
+      ["2011-12-29", "2011-12-29T10:00:00.000Z"], ["2011-12-30", "2011-12-30T10:00:00.000Z"], ["2011-12-31", "2011-12-30T10:00:00.000Z"],
+    ]);
+  });
+
   test("without a date it is today, where the zone is", async () => {
     expect(await world.stats({ site_id: "today" })).toMatchObject({ date: "2026-03-30", total_views: 3 });
     expect(await world.stats({ site_id: "today", tz: "Pacific/Kiritimati" })).toMatchObject({ date: "2026-03-31", total_views: 3 });
@@ -77,6 +106,7 @@ describe("figures of events", () => {
     ["/stats?site_id=s&date=yesterday", "date: must be a day that there is, such as 2026-01-15"],
     ["/stats?site_id=s&date=", "date: must be a day that there is, such as 2026-01-15"],
     ["/stats?site_id=s&tz=Mars/Base", "tz: must be a time zone's name, such as Europe/Berlin or UTC"],
+    ["/stats?site_id=s&tz=CET", "tz: must be a time zone's name, such as Europe/Berlin or UTC"], // to PostgreSQL without summer time
     ["/stats?site_id=s&tz=%2B02:00", "tz: must be a time zone's name, such as Europe/Berlin or UTC"],
     ["/stats?site_id=s&limit=0", "limit: must be a whole number from 1 to 1000"],
     ["/stats?site_id=s&limit=1001", "limit: must be a whole number from 1 to 1000"],

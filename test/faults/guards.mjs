@@ -365,7 +365,7 @@ export const GUARDS = [
   },
   {
     guard: "A user is taken for written once that is committed", file: "src/events/record.ts",
-    from: "    await failpoint(\"events-written\");\n", to: "    users.remember(seen, figures);\n    await failpoint(\"events-written\");\n",
+    from: "    await failpoint(\"events-written\");\n", to: "    users.remember(seen, figures, server);\n    await failpoint(\"events-written\");\n",
     also: { file: "src/events/record.ts", from: "      users.forget();\n      throw error;", to: "      throw error;" },
     test: ["test/faults/events-postgres.test.ts", "lost before its COMMIT"],
   },

@@ -43,7 +43,7 @@ export async function selectDays(db: Db, siteId: string, from: string, to: strin
 /** When the days of a zone, both of them in it, begin and end. @throws pg's DatabaseError 22023 when the database does not know the zone */
 export async function selectBounds(db: Db, from: string, to: string, zone: string): Promise<{ beginsAt: Date; endsAt: Date }> {
   const { rows } = await db.query<{ beginsAt: Date; endsAt: Date }>(
-    `select $1::date::timestamp at time zone $3 as "beginsAt", ($2::date + 1)::timestamp at time zone $3 as "endsAt"`, [from, to, zone]);
+    `select day_begin($1::date, $3) as "beginsAt", day_begin($2::date + 1, $3) as "endsAt"`, [from, to, zone]);
   return rows[0]!;
 }
 
@@ -74,7 +74,7 @@ export interface TypeCount {
 export async function selectTypes(db: Db, siteId: string, from: string, to: string, zone: string, mostTypes: number): Promise<TypeCount[]> {
   const { rows } = await db.query<TypeCount>(
     `select event_type as "eventType", sum(events)::bigint as events from event_quarters
-     where site_id = $1 and begins_at >= $2::date::timestamp at time zone $4 and begins_at < ($3::date + 1)::timestamp at time zone $4
+     where site_id = $1 and begins_at >= day_begin($2::date, $4) and begins_at < day_begin($3::date + 1, $4)
      group by event_type order by 2 desc, 1 limit $5`, [siteId, from, to, zone, mostTypes]);
   return rows;
 }
@@ -83,7 +83,7 @@ export async function selectTypes(db: Db, siteId: string, from: string, to: stri
 export async function countEvents(db: Db, siteId: string, from: string, to: string, zone: string): Promise<number> {
   const { rows } = await db.query<{ events: number }>(
     `select coalesce(sum(events), 0)::bigint as events from event_quarters
-     where site_id = $1 and begins_at >= $2::date::timestamp at time zone $4 and begins_at < ($3::date + 1)::timestamp at time zone $4`, [siteId, from, to, zone]);
+     where site_id = $1 and begins_at >= day_begin($2::date, $4) and begins_at < day_begin($3::date + 1, $4)`, [siteId, from, to, zone]);
   return rows[0]!.events;
 }
 
@@ -102,20 +102,20 @@ export async function selectSeries(
   db: Db, siteId: string, eventType: string, from: string, to: string, zone: string, interval: "hour" | "day",
 ): Promise<Point[]> {
   const [spans, place] = interval === "hour"
-    ? [`select begins_at, (extract(epoch from begins_at - opens_at) / 3600)::int as place
+    ? [`select begins_at, (begins_at at time zone $5)::date as day, (extract(epoch from begins_at - opens_at) / 3600)::int as place
         from bounds, generate_series(opens_at, closes_at - interval '1 second', interval '1 hour') as begins_at`,
       "floor(extract(epoch from begins_at - opens_at) / 3600)::int"]
-    : [`select day at time zone $5 as begins_at, day::date - $3::date as place
+    : [`select day_begin(day::date, $5) as begins_at, day::date as day, day::date - $3::date as place
         from generate_series($3::date::timestamp, $4::date::timestamp, interval '1 day') as day`,
       "(begins_at at time zone $5)::date - $3::date"];
   const { rows } = await db.query<Point>(
     `with bounds as materialized (
-       select $3::date::timestamp at time zone $5 as opens_at, ($4::date + 1)::timestamp at time zone $5 as closes_at
+       select day_begin($3::date, $5) as opens_at, day_begin($4::date + 1, $5) as closes_at
      ), found as materialized (
        select ${place} as place, sum(events)::bigint as events from event_quarters, bounds
        where site_id = $1 and event_type = $2 and begins_at >= opens_at and begins_at < closes_at group by 1
      )
-     select to_char(begins_at at time zone $5, 'YYYY-MM-DD') as day, begins_at as "beginsAt", coalesce(events, 0) as events
+     select to_char(day, 'YYYY-MM-DD') as day, begins_at as "beginsAt", coalesce(events, 0) as events
      from (${spans}) as spans left join found using (place) order by place`,
     [siteId, eventType, from, to, zone]);
   return rows;

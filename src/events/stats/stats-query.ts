@@ -85,9 +85,13 @@ function isDay(text: string): boolean {
   return !Number.isNaN(at.getTime()) && at.toISOString().startsWith(text);
 }
 
-/** Names only: PostgreSQL reads "+02:00" as two hours west. */
+/**
+ * UTC, and names of regions. PostgreSQL reads "+02:00" as two hours west, and short names such as CET or IST as abbreviations,
+ * without summer time or of another country than Node does.
+ */
 function isZone(text: string): boolean {
-  if (!/^[A-Za-z][\w+/-]{0,63}$/.test(text)) return false;
+  if (text === "UTC") return true;
+  if (!/^[A-Za-z][\w+-]*(\/[\w+-]+)+$/.test(text) || text.length > 64) return false;
   try {
     new Intl.DateTimeFormat("en-US", { timeZone: text });
     return true;
