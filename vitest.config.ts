@@ -4,7 +4,9 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 /** Those that take a minute or more, longest first: one of them begun last would have the other cores wait for it. */
 const LONG = [
   "faults/side-by-side", "faults/disk", "faults/kill-sweeps-s3", "faults/kill-sweeps-dead-letters", "faults/s3", "faults/redis",
-  "faults/kill-sweeps", "faults/postgres", "faults/tus", "faults/s3-memory", "files/damage", "uploads/audit", "scripts/simulate", "uploads/dashboard",
+  "faults/kill-sweeps", "faults/postgres", "faults/tus",
+  "faults/events-kills", "faults/events-postgres", "faults/events-redis", "faults/events-side-by-side", "faults/events-spool", "faults/s3-memory",
+  "files/damage", "uploads/audit", "scripts/simulate", "uploads/dashboard",
   "main/web-process", "http/looks",
 ].map((name) => `/test/${name}.test.ts`);
 

@@ -396,7 +396,7 @@ export const GUARDS = [
   },
   {
     guard: "Events that wait on the disk are limited", file: "src/events/backlog.ts",
-    from: "    if (spoolBytes + sizeBytes > mostSpoolBytes) throw", to: "    if (spoolBytes + sizeBytes < 0) throw",
+    from: "    if (spoolBytes + takes > mostSpoolBytes) throw", to: "    if (spoolBytes + takes < 0) throw",
     test: ["test/faults/events-spool.test.ts", "the spool fills up"],
   },
   {
