@@ -194,7 +194,7 @@ describe("what is not in the figures", () => {
       await eventually(async () => (await visit({ site_id: "shop" }, away)).text.includes("unreachable"), false);
       redis.set({ down: true });
       expect((await away.send({ site_id: "shop", event_type: "pageview" })).status).toBe(202);
-      await eventually(async () => /Kept aside, from a time without Redis: \d+ bytes of events\./.test((await visit({ site_id: "shop" }, away)).text), true);
+      await eventually(async () => /Kept aside, from a time without Redis: 1\.\d KiB of events\./.test((await visit({ site_id: "shop" }, away)).text), true);
       const kept = await visit({ site_id: "shop" }, away);
       expect(kept.text).toContain("Redis is unreachable: events are accepted, and kept aside until they can be counted.");
       expect(figures(kept.html)).toEqual(["0", "0", "0"]);
