@@ -13,7 +13,7 @@ async function read(body: string): Promise<string> {
     const fill = (unit) => unit.repeat(Math.floor((10 * 1024 * 1024 - 2) / unit.length));
     const outcome = await readEvents(Buffer.from(${body}), () => "no event").then(({ refused }) => refused.length + " refused", ({ code }) => code);
     process.stdout.write(String(outcome));`;
-  const { stdout } = await promisify(execFile)(process.execPath, [`--max-old-space-size=${HEAP_MIB}`, "--input-type=module", "-e", program]);
+  const { stdout } = await promisify(execFile)(process.execPath, [`--max-old-space-size=${HEAP_MIB}`, "--input-type=module", "-e", program], { timeout: 25_000, killSignal: "SIGKILL" });
   return stdout;
 }
 

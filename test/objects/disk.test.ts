@@ -11,6 +11,7 @@ describeObjectStore({
   thresholdBytes: SMALL_OBJECT_BYTES,
   decidesLargeCreates: true,
   decidesRemovals: true,
+  keepsRacingPuts: true,
   readersKeepTheirObject: true,
   async open() {
     const folder = await mkdtemp(join(tmpdir(), "connectstorm-disk-"));

@@ -11,6 +11,7 @@ describe.skipIf(S3_MISSING)(S3_MISSING || "on a real server", () => {
     thresholdBytes: PART_BYTES,
     decidesLargeCreates: false, // Ceph 18 ignores If-None-Match on completing a multipart upload
     decidesRemovals: false, // Ceph 18 ignores If-Match on removing
+    keepsRacingPuts: false, // Ceph 18 takes the put for overwritten by the other, whose condition it no longer met (seen once)
     readersKeepTheirObject: false,
     async open() {
       const { connection, leftovers, close } = await openBucket({ partSizeBytes: PART_BYTES });
