@@ -18,8 +18,6 @@ export interface EventDoorSettings {
   acceptEvents: AcceptEvents;
   /** Of events a minute, by "events". */
   rates: RateLimits;
-  /** Of pages that may send, or "*". */
-  origins: readonly string[];
   maxAgeDays: number;
   /** Makes visitors of the day unguessable. */
   secret: string;
@@ -43,7 +41,7 @@ const JSON_TYPE = /^(application\/([\w.+-]+\+)?json|application\/(x-)?(ndjson|js
 export type EventDoor = ReturnType<typeof createEventDoor>;
 
 /** From a request to a promise: what a page of ours or an endpoint answers with is theirs. */
-export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock }: Omit<EventDoorSettings, "origins">) {
+export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock }: EventDoorSettings) {
   const window = { maxAgeMs: maxAgeDays * DAY_MS };
   const places = createPlaces({ count: MOST_BODIES, memoryBytes: MEMORY_BYTES });
 
@@ -131,7 +129,10 @@ function assertJson(req: Request): void {
 const ACCEPTED = JSON.stringify({ status: "accepted" });
 const ACCEPTED_HEADERS = { "Content-Type": "application/json; charset=utf-8", "Content-Length": Buffer.byteLength(ACCEPTED) };
 
-/** POST /event and POST /events, for programs, and for pages of other origins. */
+/**
+ * POST /event and POST /events, for programs, and for pages of other origins.
+ * @param origins  of pages that may send, or "*"
+ */
 export function createEventsRouter({ door, origins }: { door: EventDoor; origins: readonly string[] }): Router {
   const router = Router();
   const { admit, preflight } = createCrossOrigin(origins, ["POST"]);

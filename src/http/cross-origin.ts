@@ -1,5 +1,6 @@
 import type { Request, RequestHandler, Response } from "express";
 import { Failure } from "../core/errors.ts";
+import { isOwnOrigin } from "./same-origin.ts";
 
 const PREFLIGHT_SECONDS = 86_400; // browsers ask again after two hours at the latest (Chromium), or a day (Firefox)
 
@@ -20,7 +21,7 @@ export function createCrossOrigin(origins: readonly string[], methods: readonly 
     if (origin === undefined) return;
     if (forAll) res.setHeader("Access-Control-Allow-Origin", "*");
     else if (named.has(origin)) res.setHeader("Access-Control-Allow-Origin", origin);
-    else if (hostOf(origin) !== req.host?.toLowerCase()) throw new Failure("ORIGIN_NOT_ALLOWED");
+    else if (!isOwnOrigin(req, origin)) throw new Failure("ORIGIN_NOT_ALLOWED");
   }
 
   const preflight: RequestHandler = (req, res) => {
@@ -35,8 +36,4 @@ export function createCrossOrigin(origins: readonly string[], methods: readonly 
   };
 
   return { admit, preflight };
-}
-
-function hostOf(origin: string): string | undefined {
-  return URL.canParse(origin) ? new URL(origin).host : undefined;
 }

@@ -1,4 +1,4 @@
-import type { RequestHandler } from "express";
+import type { Request, RequestHandler } from "express";
 import { Failure } from "../core/errors.ts";
 
 /**
@@ -10,12 +10,12 @@ import { Failure } from "../core/errors.ts";
  */
 export const sameOrigin: RequestHandler = (req, _res, next) => {
   const { "sec-fetch-site": site, origin } = req.headers;
-  const ours = site !== undefined ? site === "same-origin" || site === "none" : origin === undefined || hostOf(origin) === req.host?.toLowerCase();
+  const ours = site !== undefined ? site === "same-origin" || site === "none" : origin === undefined || isOwnOrigin(req, origin);
   if (!ours) throw new Failure("CROSS_SITE_REQUEST");
   next();
 };
 
-/** Host and port as the Host header has them; "null", which a sandboxed page sends, has none. */
-function hostOf(origin: string): string | undefined {
-  return URL.canParse(origin) ? new URL(origin).host : undefined;
+/** Is it the host and port of the Host header? "null", which a sandboxed page sends, has none. */
+export function isOwnOrigin(req: Request, origin: string): boolean {
+  return (URL.canParse(origin) ? new URL(origin).host : undefined) === req.host?.toLowerCase();
 }
