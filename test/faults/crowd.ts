@@ -15,7 +15,7 @@ export interface CrowdSettings {
   clients?: number;
   /** Sizes to choose from, in bytes. The default has those kept in a record and those kept as a file. */
   sizes?: number[];
-  /** Pause between two uploads of a client, in milliseconds: 0 for as fast as it goes. */
+  /** Pause between two uploads of a client, in milliseconds: 0 for as fast as it goes. The default keeps the door busy and leaves the cores to those that come back to life. */
   everyMs?: number;
   /** Share of uploads without an Idempotency-Key. Those may be stored although the client never heard of it. */
   keyless?: number;
@@ -30,7 +30,7 @@ const SIZES = [1, 900, 4_000, 60_000, 200_000, 300_000, 900_000];
 export type Crowd = ReturnType<typeof openCrowd>;
 
 /** Clients that hand in files as sane programs do: with an Idempotency-Key, again and again until there is a 202. */
-export function openCrowd({ urls, clients = 8, sizes = SIZES, everyMs = 5, keyless = 0, repeated = 0.1, attemptTimeoutMs = 20_000 }: CrowdSettings) {
+export function openCrowd({ urls, clients = 8, sizes = SIZES, everyMs = 80, keyless = 0, repeated = 0.1, attemptTimeoutMs = 20_000 }: CrowdSettings) {
   const acknowledged = new Map<string, Acknowledgement>();
   const answers: Record<string, number> = {};
   const refusals: string[] = [];

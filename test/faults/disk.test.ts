@@ -46,7 +46,7 @@ describe.skipIf(CANNOT_MOUNT)(`a full disk${CANNOT_MOUNT ? ` (${CANNOT_MOUNT})` 
     const disk = mountDisk(128 * MIB);
     hub = await openHub({ settings: { INBOX_DIR: join(disk, "inbox") } });
     await hub.start();
-    const crowd = openCrowd({ urls: hub.urls, everyMs: 20 });
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 50 });
     for (let round = 0; round < 3; round++) {
       await crowd.more(30);
       if (round === 0) takeBaseline(hub);
@@ -65,7 +65,7 @@ describe.skipIf(CANNOT_MOUNT)(`a full disk${CANNOT_MOUNT ? ` (${CANNOT_MOUNT})` 
     const disk = mountDisk(256 * MIB);
     hub = await openHub({ settings: { STORAGE_DIR: join(disk, "storage") } });
     await hub.start();
-    const crowd = openCrowd({ urls: hub.urls, everyMs: 20 });
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 50 });
     await crowd.more(30);
     takeBaseline(hub);
     const free = await fill(disk);
@@ -132,7 +132,7 @@ describe.skipIf(missingOnLinux("TEST_STRACE")).each(["web", "worker"] as const)(
     const slot = hub[which];
     const atStart = await callsAtStart(slot);
     // A worker that is traced is slow: more than it can settle would only wait.
-    const crowd = openCrowd({ urls: hub.urls, clients: 6, sizes: [900, 300_000], keyless: 0.3, everyMs: which === "worker" ? 30 : 5 });
+    const crowd = openCrowd({ urls: hub.urls, clients: 6, sizes: [900, 300_000], keyless: 0.3, everyMs: which === "worker" ? 60 : 20 });
     const uploadsDone = async () => (which === "web" ? crowd.acknowledged.size : (await hub.sql("select id from files")).length);
     const killed = Object.fromEntries(KINDS.map((kind) => [kind, 0]));
     const spared: string[] = [];

@@ -86,7 +86,7 @@ export function sweepKills({ settings, times, sizes, sizesAt = {}, alsoOfTheWork
   async function sweep(which: "web" | "worker", step: FailpointName, time: number): Promise<void> {
     const slot = hub[which];
     const doomed = await startDoomed(slot, step, time);
-    const crowd = openCrowd({ urls: hub.urls, clients: 6, sizes: sizesAt[step] ?? sizes, everyMs: 30 });
+    const crowd = openCrowd({ urls: hub.urls, clients: 6, sizes: sizesAt[step] ?? sizes, everyMs: 60 });
     await doomed.died();
     await slot.start();
     await crowd.more(20);

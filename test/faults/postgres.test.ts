@@ -48,7 +48,7 @@ test("PostgreSQL killed in a loop, amid commits: uploads go on, no attempt is sp
 
 describe.each([["down", { down: true }], ["silent", { blackhole: true }]])("PostgreSQL %s", (_how, faults) => {
   test("uploads go on and wait, the dashboard says so, and all is settled when it is back", async () => {
-    const crowd = openCrowd({ urls: hub.urls, everyMs: 20, keyless: 1 });
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 50, keyless: 1 });
     await crowd.more(20);
     takeBaseline(hub);
     proxy.set(faults);
@@ -182,7 +182,7 @@ test("answers lost after the COMMIT was carried out: what is delivered again cha
 });
 
 test("every connection of the pool held: who needs one is told within seconds, and uploads go on", async () => {
-  const crowd = openCrowd({ urls: hub.urls, everyMs: 30, keyless: 1 });
+  const crowd = openCrowd({ urls: hub.urls, everyMs: 60, keyless: 1 });
   await crowd.more(20);
   takeBaseline(hub);
   const holder = new pg.Client({ connectionString: hub.databaseUri });

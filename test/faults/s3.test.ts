@@ -30,7 +30,7 @@ const TROUBLES: [string, S3Faults][] = [
 describe("with the inbox on disk and the storage in an S3 that", () => {
   test.each(TROUBLES)("%s: uploads go on and wait, and each is stored once", async (_what, faults) => {
     await open({ INBOX: "disk" });
-    const crowd = openCrowd({ urls: hub.urls, everyMs: 20, sizes: [1, 4_000, 60_000, 300_000] });
+    const crowd = openCrowd({ urls: hub.urls, everyMs: 50, sizes: [1, 4_000, 60_000, 300_000] });
     await crowd.more(20);
     takeBaseline(hub);
     proxy.set(faults);
@@ -47,7 +47,7 @@ describe("with the inbox on disk and the storage in an S3 that", () => {
 describe("with inbox and storage in an S3 that", () => {
   test.each(TROUBLES)("%s: who gets no 202 is told when to come back, and who got one has one file", async (_what, faults) => {
     await open({ INBOX: "s3" });
-    const crowd = openCrowd({ urls: hub.urls, clients: 4, everyMs: 20, sizes: [1, 4_000, 60_000, 300_000] });
+    const crowd = openCrowd({ urls: hub.urls, clients: 4, everyMs: 50, sizes: [1, 4_000, 60_000, 300_000] });
     await crowd.more(20);
     takeBaseline(hub);
     proxy.set(faults);
