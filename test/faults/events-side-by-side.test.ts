@@ -25,11 +25,14 @@ describe("a worker that stands still past its claim", () => {
   let other: Hub["slots"][number];
   let crowd: ReturnType<typeof openEventsCrowd>;
 
-  async function standStill(step: FailpointName): Promise<void> {
+  /** @param idleInTransactionMs  a worker has two recorders: the other one may stand still in the midst of its transaction, with locks that all need */
+  async function standStill(step: FailpointName, idleInTransactionMs: number): Promise<void> {
     hub = await openHub({ workers: 2 });
     [sleeper, other] = [hub.workers[0]!, hub.workers[1]!];
     await hub.web.start();
-    await sleeper.start({ FAILPOINTS: `${step}=stop@2` });
+    const database = new URL(hub.databaseUri);
+    database.searchParams.set("idle_in_transaction_session_timeout", String(idleInTransactionMs));
+    await sleeper.start({ FAILPOINTS: `${step}=stop@2`, PG_URI: database.href });
     crowd = openEventsCrowd({ urls: hub.urls, keyless: 0.5, everyMs: 30 });
     await eventually(() => sleeper.output().includes(`failpoint ${step}: stop`), true, 60_000);
     await other.start();
@@ -44,14 +47,14 @@ describe("a worker that stands still past its claim", () => {
   }
 
   test.each<FailpointName>(["batch-read", "events-recorded"])("after %s: another takes its batch over, and when it wakes up it does no harm", async (step) => {
-    await standStill(step);
+    await standStill(step, 3_000); // in place of a minute
     await eventually(() => other.output().includes("took over entries that a consumer left"), true, 60_000);
     await eventually(() => other.output().includes('"msg":"events recorded"'), true, 60_000);
     await wakeUp();
   });
 
   test("after events-written, in a transaction: others wait for its COMMIT, and then what it recorded is recorded once", async () => {
-    await standStill("events-written");
+    await standStill("events-written", 60_000);
     const waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database() and application_name like 'connectstorm%'";
     await eventually(async () => (await hub.sql(waiting)).length > 0, true, 30_000);
     await wakeUp();
