@@ -46,21 +46,22 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
   const places = createPlaces({ count: MOST_BODIES, memoryBytes: MEMORY_BYTES });
 
   /** @throws Failure INVALID_EVENT, TOO_MANY_REQUESTS, EVENTS_BACKLOG_FULL; Unavailable */
-  function takeInput(req: Request, res: Response, input: unknown): Promise<void> {
+  function takeInput(req: Request, res: Response, input: unknown, address = addressOf(req)): Promise<void> {
     const event = reader(req)(input);
     if (typeof event === "string") throw new Failure("INVALID_EVENT", event);
-    return acceptLimited(req, res, [event]);
+    return acceptLimited(res, address, [event]);
   }
 
-  function acceptLimited(req: Request, res: Response, events: Event[]): Promise<void> {
-    return rates.limited(res, { events: addressOf(req) }, () => acceptEvents.accept(events), events.length);
+  function acceptLimited(res: Response, address: string, events: Event[]): Promise<void> {
+    return rates.limited(res, { events: address }, () => acceptEvents.accept(events), events.length);
   }
 
   /** A single event, as JSON. @throws Failure; see docs/errors.md */
   async function takeOne(req: Request, res: Response): Promise<void> {
-    const giveBack = welcome(req, res, MOST_EVENT_BYTES);
+    const address = addressOf(req);
+    const giveBack = welcome(req, res, address, MOST_EVENT_BYTES);
     try {
-      await takeInput(req, res, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")));
+      await takeInput(req, res, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")), address);
     } finally {
       giveBack();
     }
@@ -70,10 +71,11 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
   async function takeMany(req: Request, res: Response) {
     const announced = req.headers["content-length"] !== undefined;
     const mostBytes = announced ? MOST_EVENTS_BYTES : MOST_UNANNOUNCED_BYTES;
-    const giveBack = welcome(req, res, mostBytes);
+    const address = addressOf(req);
+    const giveBack = welcome(req, res, address, mostBytes);
     try {
       const { events, refused } = await readEvents(await readBody(req, mostBytes, "EVENTS_TOO_LARGE"), reader(req));
-      if (events.length > 0) await acceptLimited(req, res, events);
+      if (events.length > 0) await acceptLimited(res, address, events);
       return { accepted: events.length, refused };
     } finally {
       giveBack();
@@ -85,13 +87,13 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
    * @returns what gives its place back
    * @throws Failure UNSUPPORTED_MEDIA_TYPE, EVENTS_TOO_LARGE, TOO_MANY_REQUESTS, EVENTS_BACKLOG_FULL, TOO_BUSY
    */
-  function welcome(req: Request, res: Response, mostBytes: number): () => void {
+  function welcome(req: Request, res: Response, address: string, mostBytes: number): () => void {
     assertJson(req);
     const sizeBytes = Number(req.headers["content-length"] ?? mostBytes);
     if (sizeBytes > mostBytes) throw new Failure("EVENTS_TOO_LARGE");
     acceptEvents.assertRoom();
-    rates.limited(res, { events: addressOf(req) }, () => {}, 0);
-    const giveBack = sizeBytes <= SMALL_BODY_BYTES ? () => {} : takePlace(addressOf(req), COPIES * sizeBytes);
+    rates.limited(res, { events: address }, () => {}, 0);
+    const giveBack = sizeBytes <= SMALL_BODY_BYTES ? () => {} : takePlace(address, COPIES * sizeBytes);
     letGoOn(req, res);
     return giveBack;
   }
