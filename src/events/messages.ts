@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { readJson } from "../core/read-json.ts";
 
 /** The stream, under the prefix of this installation. */
 export const EVENTS_STREAM = "events";
@@ -36,12 +37,12 @@ const Unit = z.array(z.object({ id: z.uuid(), events: Events })).min(1);
 
 /** Undefined: the text is no list of events. */
 export function readBody(text: string): Event[] | undefined {
-  return readAs(Events, text);
+  return readJson(Events, text);
 }
 
 /** Undefined: the text is no unit. */
 export function readUnit(text: string): Batch[] | undefined {
-  return readAs(Unit, text);
+  return readJson(Unit, text);
 }
 
 /** A batch on its way out: its events are JSON already. */
@@ -52,14 +53,4 @@ export interface WrittenBatch {
 
 export function writeUnit(batches: readonly WrittenBatch[]): string {
   return `[${batches.map(({ id, body }) => `{"id":"${id}","events":${body}}`).join(",")}]`;
-}
-
-function readAs<Schema extends z.ZodType>(schema: Schema, text: string): z.output<Schema> | undefined {
-  let content: unknown;
-  try {
-    content = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  return schema.safeParse(content).data;
 }

@@ -27,16 +27,50 @@ export function bitsOf(quarters: Iterable<number>): string {
   return Buffer.from(bits).toString("latin1");
 }
 
-const ALL_DAY = "1".repeat(QUARTERS_A_DAY);
+/** A day of UTC, and which quarters of it. */
+export interface DayPart {
+  day: string;
+  /** As bitsOf has them. */
+  quarters: string;
+}
 
-/** Which quarters of which days of UTC lie within [beginsAt, endsAt), which are whole ones. */
-export function daysWithin(beginsAt: Date, endsAt: Date): { day: string; quarters: string }[] {
+/** Of [beginsAt, endsAt), both at a full quarter, the first and the last day of UTC; those between are whole. They may be the same one. */
+export function endsOf(beginsAt: Date, endsAt: Date): { first: DayPart; last: DayPart } {
   const [begin, end] = [quarterOf(beginsAt.getTime()), quarterOf(endsAt.getTime())];
-  const days: { day: string; quarters: string }[] = [];
-  for (let midnight = begin - (begin % QUARTERS_A_DAY); midnight < end; midnight += QUARTERS_A_DAY) {
-    const [first, last] = [Math.max(begin, midnight), Math.min(end, midnight + QUARTERS_A_DAY)];
-    const isWhole = last - first === QUARTERS_A_DAY;
-    days.push({ day: dayOf(midnight), quarters: isWhole ? ALL_DAY : bitsOf(Array.from({ length: last - first }, (_, i) => first + i)) });
-  }
-  return days;
+  const partOf = (midnight: number): DayPart => {
+    const [from, until] = [Math.max(begin, midnight), Math.min(end, midnight + QUARTERS_A_DAY)];
+    return { day: dayOf(midnight), quarters: bitsOf(Array.from({ length: until - from }, (_, i) => from + i)) };
+  };
+  return { first: partOf(midnightOf(begin)), last: partOf(midnightOf(end - 1)) };
+}
+
+/** What days lack at one of their ends, or have too much. It may be nothing: it begins then when it ends. */
+export interface Edge {
+  beginsAt: string;
+  endsAt: string;
+  sign: 1 | -1;
+}
+
+/**
+ * [beginsAt, endsAt), both at a full quarter, as days of UTC and, at either end, what they lack or have too much of it: whichever
+ * is shorter. Figures that can be added up are read so from a day's few rows and a few hours' many, and not from a whole day's.
+ * @returns the days from `from` on and before `until`; none where they are the same
+ */
+export function daysAndEdges(beginsAt: Date, endsAt: Date): { from: string; until: string; edges: [Edge, Edge] } {
+  const [begin, end] = [quarterOf(beginsAt.getTime()), quarterOf(endsAt.getTime())];
+  const [from, until] = [nearestMidnight(begin), nearestMidnight(end)];
+  return { from: dayOf(from), until: dayOf(until), edges: [edgeOf(begin, from), edgeOf(until, end)] };
+}
+
+/** What lies from one to the other; to be taken away where they stand the other way round. */
+function edgeOf(from: number, until: number): Edge {
+  return from <= until ? { beginsAt: beginOf(from), endsAt: beginOf(until), sign: 1 } : { beginsAt: beginOf(until), endsAt: beginOf(from), sign: -1 };
+}
+
+function nearestMidnight(quarter: number): number {
+  return midnightOf(quarter + QUARTERS_A_DAY / 2 - 1);
+}
+
+function midnightOf(quarter: number): number {
+  return Math.floor(quarter / QUARTERS_A_DAY) * QUARTERS_A_DAY;
 }

@@ -1,3 +1,4 @@
+import { faultOf, type TextField } from "./event-text.ts";
 import type { Event } from "./messages.ts";
 
 /** Between which times events may have happened. */
@@ -8,9 +9,6 @@ export interface Window {
 const FUTURE_MS = 5 * 60_000; // clocks that are a little ahead
 const MOST_FUTURE_MS = 24 * 3_600_000; // a clock, or a zone that was forgotten; beyond, it is no time of now at all
 const EARLIEST_MS = Date.UTC(2000, 0); // a clock that was never set begins at 1970 or 1980
-
-const MOST_CHARACTERS = { site_id: 255, event_type: 255, path: 500, user_id: 255, event_id: 255 } as const;
-type Field = keyof typeof MOST_CHARACTERS;
 
 /** RFC 3339, and the offset without its colon, as ISO 8601 has it in its basic form. */
 const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)([.,]\d{1,9})?)?([Zz]|[+-]\d\d(?::?\d\d)?)$/;
@@ -43,20 +41,18 @@ interface Read {
   fault?: string;
 }
 
-function required(given: Record<string, unknown>, field: Field): Read {
+function required(given: Record<string, unknown>, field: TextField): Read {
   const read = optional(given, field);
   return read.fault === undefined && read.text === null ? { text: null, fault: `${field} required` } : read;
 }
 
 /** Missing, null and "" are the same: a form sends "" for what nobody filled in. */
-function optional(given: Record<string, unknown>, field: Field): Read {
+function optional(given: Record<string, unknown>, field: TextField): Read {
   const value = Object.hasOwn(given, field) ? given[field] : undefined;
   if (value === undefined || value === null || value === "") return { text: null };
   if (typeof value !== "string") return { text: null, fault: `${field} must be a string` };
-  const most = MOST_CHARACTERS[field];
-  if (value.length > most && [...value].length > most) return { text: null, fault: `${field} has more than ${most} characters` };
-  if (value.includes("\0") || !value.isWellFormed()) return { text: null, fault: `${field} has characters that are no text` };
-  return { text: value };
+  const fault = faultOf(field, value);
+  return fault === undefined ? { text: value } : { text: null, fault: `${field} ${fault}` };
 }
 
 /** Milliseconds since 1970, moved into the window where it is a little out of it; or what is wrong. */

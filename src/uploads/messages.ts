@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { readJson } from "../core/read-json.ts";
 
 export const UNKNOWN_ACCEPTOR = "unknown";
 /** In the acceptor's place where a manifest took that of one that cannot be read: who counted the upload first is not known. */
@@ -27,13 +28,7 @@ export type Manifest = z.infer<typeof Manifest>;
 
 /** Undefined: the text is no manifest. */
 export function readManifest(text: string): Manifest | undefined {
-  let content: unknown;
-  try {
-    content = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  return Manifest.safeParse(content).data;
+  return readJson(Manifest, text);
 }
 
 /** The stream, under the prefix of this installation. */

@@ -41,6 +41,30 @@ test("whatever sites, users, paths and ids are called, no two of them are taken 
   expect(await recount(world.sql)).toEqual([]);
 });
 
+/** As the clocks of the place have it: the day of each row, past our own functions. */
+const COUNTED = `with found as (select * from events where site_id = $1 and (timestamp at time zone $4)::date between $2::date and $3::date)
+  select (select count(*)::int from found where event_type = 'pageview') as "totalViews", (select count(distinct user_id)::int from found) as "uniqueUsers",
+         (select coalesce(json_agg(top), '[]') from (select path, count(*) as views from found where event_type = 'pageview' and path is not null
+            group by path order by views desc, path limit 10) as top) as "topPaths"`;
+
+test.each([
+  "UTC", "Europe/Berlin", "America/Los_Angeles", "America/St_Johns", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Adelaide", "Pacific/Auckland",
+  "Pacific/Chatham", "Pacific/Kiritimati", "Pacific/Marquesas", "Etc/GMT+12", "Etc/GMT-12",
+])("a day of %s, a few and many of them have the figures that a recount of their events has", async (zone) => {
+  const site_id = `days of ${zone}`;
+  const begin = Date.UTC(2025, 9, 24); // over the end of summer time in most of them
+  await world.send(Array.from({ length: 1_500 }, (_, i) => ({
+    site_id, event_type: pick(["pageview", "pageview", "click"]), path: pick([`/${i % 7}`, "/", null]), user_id: pick([`user ${i % 11}`, `only ${i}`, null]),
+    timestamp: new Date(begin + Math.floor(Math.random() * 12 * 96) * QUARTER_MS + pick([0, 0, QUARTER_MS - 1])).toISOString(),
+  })));
+  await world.recordAll();
+  const day = (number: number) => new Date(begin + number * 96 * QUARTER_MS).toISOString().slice(0, 10);
+  for (const [from, to] of [[1, 1], [2, 2], [3, 3], [9, 9], [2, 3], [1, 4], [0, 11], [-3, 15], [11, 12]] as const) {
+    const counted = await world.sql(COUNTED, [site_id, day(from), day(to), zone]);
+    expect([from, to, await world.figures(site_id, { from: day(from), to: day(to), zone })]).toEqual([from, to, counted[0]]);
+  }
+});
+
 test("one event's site and id together read like another's: both are there", async () => {
   const at = { event_type: "pageview", timestamp: new Date(MIDNIGHT).toISOString() };
   for (const event of [{ site_id: "together", event_id: "x\ny" }, { site_id: "together\nx", event_id: "y" }]) {

@@ -80,9 +80,9 @@ export function createAnalyticsPagesRouter({ stats, intake, door, clock }: Analy
 
   async function readSite(siteId: string, { days, eventType }: Shown) {
     const interval = countOf(days) <= MOST_HOURLY_DAYS ? "hour" as const : "day" as const;
-    const [figures, points, types, events, latest] = await Promise.all([
+    const [figures, points, { events, types }, latest] = await Promise.all([
       stats.figures(siteId, days, TOP_PATHS), stats.series(siteId, { ...days, eventType, interval }), stats.types(siteId, days),
-      stats.eventsInAll(siteId, days), stats.latest(siteId, LATEST_EVENTS),
+      stats.latest(siteId, LATEST_EVENTS),
     ]);
     const charted = points.reduce((sum, point) => sum + point.events, 0);
     return { ...figures, events, types: types.slice(0, TOP_TYPES), moreTypes: types.length - TOP_TYPES, latest, interval, charted, chart: drawSeries(points, interval, days.zone, clock.now()) };

@@ -1,30 +1,34 @@
 import { z } from "zod";
 import { Failure } from "../../core/errors.ts";
 import { parseQuery } from "../../http/validate.ts";
+import { faultOf, type TextField } from "../event-text.ts";
 import { PAGEVIEW } from "../messages.ts";
 import { MOST_DAYS, MOST_HOURLY_DAYS, type Days, type SeriesWanted } from "./stats.ts";
 
 const DAY_MS = 86_400_000;
 const DEFAULT_DAYS = 30;
 
-const name = (most: number) => z.string("must be given once").min(1, "is empty").max(2 * most, `has more than ${most} characters`).refine(isText, "has characters that are no text");
+const textOf = (field: TextField) => z.string("must be given once").min(1, "is empty").superRefine((text, context) => {
+  const message = faultOf(field, text);
+  if (message !== undefined) context.addIssue({ code: "custom", message });
+});
 const day = z.string().refine(isDay, "must be a day that there is, such as 2026-01-15");
 const zone = z.string().refine(isZone, "must be a time zone's name, such as Europe/Berlin or UTC").default("UTC");
 const whole = (most: number) => z.string().regex(/^\d{1,6}$/, `must be a whole number from 1 to ${most}`).transform(Number)
   .refine((count) => count >= 1 && count <= most, `must be a whole number from 1 to ${most}`);
 
 const StatsQuery = z.object({ date: day.optional(), tz: zone, limit: whole(1_000).default(10) });
-const SeriesQuery = z.object({ from: day.optional(), to: day.optional(), tz: zone, interval: z.enum(["hour", "day"], "must be hour or day").default("day"), event_type: name(255).default(PAGEVIEW) });
+const SeriesQuery = z.object({ from: day.optional(), to: day.optional(), tz: zone, interval: z.enum(["hour", "day"], "must be hour or day").default("day"), event_type: textOf("event_type").default(PAGEVIEW) });
 const TypesQuery = SeriesQuery.pick({ from: true, to: true, tz: true });
 const LatestQuery = z.object({ limit: whole(200).default(20) });
-const PageQuery = SeriesQuery.omit({ interval: true }).extend({ site_id: name(255).optional() });
+const PageQuery = SeriesQuery.omit({ interval: true }).extend({ site_id: textOf("site_id").optional() });
 
 type Today = (zone: string) => string;
 
 /** @throws Failure INVALID_QUERY, "site_id required" first of all */
 export function readSite(query: Record<string, unknown>): string {
   if (query.site_id === undefined || query.site_id === "") throw new Failure("INVALID_QUERY", "site_id required");
-  return parseQuery(z.object({ site_id: name(255) }), query).site_id;
+  return parseQuery(z.object({ site_id: textOf("site_id") }), query).site_id;
 }
 
 /** @throws Failure INVALID_QUERY */
@@ -98,8 +102,4 @@ function isZone(text: string): boolean {
   } catch {
     return false;
   }
-}
-
-function isText(text: string): boolean {
-  return !text.includes("\0") && text.isWellFormed();
 }

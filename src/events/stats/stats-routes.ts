@@ -31,7 +31,7 @@ export function createStatsRouter({ stats, intake }: { stats: Stats; intake: Int
   router.route("/stats/types")
     .get((async (req, res) => {
       const { siteId, days: { from, to, zone }, days } = readTypesQuery(req.query, stats.today);
-      const types = await stats.types(siteId, days);
+      const { types } = await stats.types(siteId, days);
       answer(res, { site_id: siteId, tz: zone, from, to, types: types.map(({ eventType, events }) => ({ event_type: eventType, events })) });
     }) as RequestHandler)
     .all(allow("GET", "HEAD"));

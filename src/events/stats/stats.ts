@@ -1,7 +1,6 @@
 import type { Clock } from "../../core/clock.ts";
 import { Failure } from "../../core/errors.ts";
 import { isDataError, type Db } from "../../db/pool.ts";
-import { daysWithin } from "../quarters.ts";
 import * as queries from "./stats-queries.ts";
 
 /** Days as people count them where the zone is, both of them in it: "2026-11-22". */
@@ -37,9 +36,8 @@ export function createStats({ db, clock }: { db: Db; clock: Clock }) {
   /** Views, distinct users and the most viewed paths. @throws Failure INVALID_QUERY; Unavailable */
   function figures(siteId: string, { from, to, zone }: Days, mostPaths: number): Promise<queries.Figures> {
     return knowingTheZone(async () => {
-      if (zone === UTC) return from === to ? queries.selectDay(db, siteId, from, mostPaths) : queries.selectDays(db, siteId, from, to, mostPaths);
-      const bounds = await queries.selectBounds(db, from, to, zone);
-      return queries.selectBetween(db, siteId, bounds, daysWithin(bounds.beginsAt, bounds.endsAt), mostPaths);
+      if (zone === UTC && from === to) return queries.selectDay(db, siteId, from, mostPaths);
+      return queries.selectBetween(db, siteId, await queries.selectBounds(db, from, to, zone), mostPaths);
     });
   }
 
@@ -48,14 +46,9 @@ export function createStats({ db, clock }: { db: Db; clock: Clock }) {
     return knowingTheZone(() => queries.selectSeries(db, siteId, eventType, from, to, zone, interval));
   }
 
-  /** How many events of each type, the most frequent first. @throws as series */
-  function types(siteId: string, { from, to, zone }: Days): Promise<queries.TypeCount[]> {
+  /** How many events of each type, the most frequent first, and of all together. @throws as series */
+  function types(siteId: string, { from, to, zone }: Days): Promise<{ events: number; types: queries.TypeCount[] }> {
     return knowingTheZone(() => queries.selectTypes(db, siteId, from, to, zone, MOST_TYPES));
-  }
-
-  /** How many events, of whatever type. @throws as series */
-  function eventsInAll(siteId: string, { from, to, zone }: Days): Promise<number> {
-    return knowingTheZone(() => queries.countEvents(db, siteId, from, to, zone));
   }
 
   /** The events that happened last. @throws Unavailable */
@@ -68,7 +61,7 @@ export function createStats({ db, clock }: { db: Db; clock: Clock }) {
     return queries.selectSites(db, MOST_SITES);
   }
 
-  return { today, figures, series, types, eventsInAll, latest, sites, deadLetters: () => queries.countDeadLetters(db) };
+  return { today, figures, series, types, latest, sites, deadLetters: () => queries.countDeadLetters(db) };
 }
 
 async function knowingTheZone<T>(ask: () => Promise<T>): Promise<T> {

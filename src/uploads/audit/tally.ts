@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { Failure, Unavailable } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
+import { readJson } from "../../core/read-json.ts";
 import { Damaged, pagesOf, type ObjectStore } from "../../objects/object-store.ts";
 import type { Committed } from "../inbox.ts";
 
@@ -156,14 +157,8 @@ function nameOf(key: string): string {
 
 /** One tally that rotted must not silence what the others have to say. */
 function readTally(text: string): Tallied | "unreadable" {
-  let content: unknown;
-  try {
-    content = JSON.parse(text);
-  } catch {
-    return "unreadable";
-  }
-  const { data } = TallyObject.safeParse(content);
-  if (!data) return "unreadable";
-  const { unsure_files, unsure_bytes, ...said } = data;
+  const read = readJson(TallyObject, text);
+  if (!read) return "unreadable";
+  const { unsure_files, unsure_bytes, ...said } = read;
   return { ...said, unsure: { files: unsure_files, bytes: unsure_bytes } };
 }

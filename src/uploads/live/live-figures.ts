@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../../core/clock.ts";
 import { Unavailable } from "../../core/errors.ts";
+import { readJson } from "../../core/read-json.ts";
 import { within } from "../../core/within.ts";
 import type { Db } from "../../db/pool.ts";
 import { knowsItsDisk, type ObjectStore } from "../../objects/object-store.ts";
@@ -88,7 +89,7 @@ export function createLiveFigures({ db, redis, stream, counts, audit, history, w
   async function readWorkers() {
     const now = clock.now().getTime();
     return [...await workers.read()].flatMap(([name, said]) => {
-      const { data } = WorkerReport.safeParse(parse(said));
+      const data = readJson(WorkerReport, said);
       return data ? [{ name, ...data, up_seconds: seconds(Math.max(0, now - Date.parse(data.started_at))) }] : [];
     });
   }
@@ -118,14 +119,6 @@ async function orNull<T>(reading: Promise<T>): Promise<T | null> {
   } catch (error) {
     if (error instanceof Unavailable) return null;
     throw error;
-  }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
   }
 }
 

@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { Clock } from "../../core/clock.ts";
 import { Unavailable } from "../../core/errors.ts";
 import type { Log } from "../../core/log.ts";
+import { readJson } from "../../core/read-json.ts";
 import { backlogLength } from "../../stream/backlog.ts";
 import { SLICE_MS, sliceOf, type Slices } from "../../stream/slices.ts";
 import { addTime, type Histogram } from "./latency.ts";
@@ -121,9 +122,5 @@ function nothing(): SliceWord {
 
 /** Undefined: it is no word of ours. */
 export function readWord(text: string): SliceWord | undefined {
-  try {
-    return SliceWord.parse(JSON.parse(text));
-  } catch {
-    return undefined;
-  }
+  return readJson(SliceWord, text);
 }
