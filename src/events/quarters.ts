@@ -44,8 +44,10 @@ export function endsOf(beginsAt: Date, endsAt: Date): { first: DayPart; last: Da
   return { first: partOf(midnightOf(begin)), last: partOf(midnightOf(end - 1)) };
 }
 
-/** What days lack at one of their ends, or have too much. It may be nothing: it begins then when it ends. */
+/** What days lack at one of their ends, or have too much: a part of one day. It may be nothing: it begins then when it ends. */
 export interface Edge {
+  /** Of UTC, which it lies in. */
+  day: string;
   beginsAt: string;
   endsAt: string;
   sign: 1 | -1;
@@ -64,7 +66,8 @@ export function daysAndEdges(beginsAt: Date, endsAt: Date): { from: string; unti
 
 /** What lies from one to the other; to be taken away where they stand the other way round. */
 function edgeOf(from: number, until: number): Edge {
-  return from <= until ? { beginsAt: beginOf(from), endsAt: beginOf(until), sign: 1 } : { beginsAt: beginOf(until), endsAt: beginOf(from), sign: -1 };
+  const [begin, end] = [Math.min(from, until), Math.max(from, until)];
+  return { day: dayOf(begin), beginsAt: beginOf(begin), endsAt: beginOf(end), sign: from <= until ? 1 : -1 };
 }
 
 function nearestMidnight(quarter: number): number {

@@ -143,6 +143,7 @@ export async function selectNextSite(db: Db, after: string): Promise<string | un
   return rows[0]?.site_id;
 }
 
+/** In the order in which they go with the retention: a day of paths before its quarters, as figures take these away from it. */
 const FIGURES = { event_path_days: "day", event_user_days: "day", event_days: "day", event_paths: "begins_at", event_quarters: "begins_at" } as const;
 export const FIGURE_TABLES = Object.keys(FIGURES) as (keyof typeof FIGURES)[];
 

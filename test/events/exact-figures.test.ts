@@ -53,11 +53,13 @@ test.each([
 ])("a day of %s, a few and many of them have the figures that a recount of their events has", async (zone) => {
   const site_id = `days of ${zone}`;
   const begin = Date.UTC(2025, 9, 24); // over the end of summer time in most of them
-  await world.send(Array.from({ length: 1_500 }, (_, i) => ({
+  const { status } = await world.send(Array.from({ length: 1_500 }, (_, i) => ({
     site_id, event_type: pick(["pageview", "pageview", "click"]), path: pick([`/${i % 7}`, "/", null]), user_id: pick([`user ${i % 11}`, `only ${i}`, null]),
     timestamp: new Date(begin + Math.floor(Math.random() * 12 * 96) * QUARTER_MS + pick([0, 0, QUARTER_MS - 1])).toISOString(),
   })));
+  expect(status).toBe(202);
   await world.recordAll();
+  expect(await world.sql("select count(*)::int as events from events where site_id = $1", [site_id])).toEqual([{ events: 1_500 }]);
   const day = (number: number) => new Date(begin + number * 96 * QUARTER_MS).toISOString().slice(0, 10);
   for (const [from, to] of [[1, 1], [2, 2], [3, 3], [9, 9], [2, 3], [1, 4], [0, 11], [-3, 15], [11, 12]] as const) {
     const counted = await world.sql(COUNTED, [site_id, day(from), day(to), zone]);

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { newId } from "../../src/core/ids.ts";
 import { createLog } from "../../src/core/log.ts";
 import { openTimeSeries } from "../../src/db/time-series.ts";
+import { deleteFigures, FIGURE_TABLES } from "../../src/events/queries.ts";
 import { createEventsUpkeep } from "../../src/events/retention.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -37,6 +38,21 @@ describe.each(["timescale", "native"])("events past their retention (%s)", (kind
     expect(await left()).toEqual({ events: 1, old: 0, today: 1 });
     for (const table of ["event_quarters", "event_paths", "event_path_days", "event_user_days", "event_days"]) {
       expect([table, (await world.sql(`select count(*) from ${table}`))[0]!.count]).toEqual([table, 1]);
+    }
+    await world.close();
+  });
+
+  test("a day elsewhere that begins before the first day that is kept never has less than what is kept, whichever rows went already", async () => {
+    const world = await openWorld({ TIME_SERIES: kind });
+    const views = (path: string, timestamp: string, count: number) => Array.from({ length: count }, () => ({ site_id: "s", event_type: "pageview", path, timestamp }));
+    await world.send([...views("/", "2026-03-10T03:00:00Z", 9), ...views("/", "2026-03-11T05:00:00Z", 4), ...views("/new", "2026-03-11T05:00:00Z", 1)]);
+    await world.recordAll();
+    const topPaths = async () => (await world.stats({ site_id: "s", date: "2026-03-10", tz: "America/Los_Angeles" })).top_paths;
+    const kept = [{ path: "/", views: 4 }, { path: "/new", views: 1 }];
+    expect(await topPaths()).toEqual(kept);
+    for (const table of FIGURE_TABLES) {
+      await deleteFigures(world.context.db, table, "s", "2026-03-11");
+      expect([table, await topPaths()]).toEqual([table, kept]);
     }
     await world.close();
   });

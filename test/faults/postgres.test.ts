@@ -33,7 +33,7 @@ async function expectPatience(crowd: Crowd): Promise<void> {
 }
 
 test("PostgreSQL killed in a loop, amid commits: uploads go on, no attempt is spent, each upload is there once", async () => {
-  const crowd = openCrowd({ urls: hub.urls, keyless: 0.5 });
+  const crowd = openCrowd({ urls: hub.urls, everyMs: 15, keyless: 0.5 });
   for (let round = 0; round < 3; round++) {
     await crowd.more(40);
     if (round === 0) takeBaseline(hub);

@@ -108,7 +108,7 @@ describe("a web process that stands still", () => {
 test("SIGTERM under load: every process drains what it has in hand and ends with 0, again and again", async () => {
   hub = await openHub({ webs: 2, workers: 2 });
   await hub.start();
-  const crowd = openCrowd({ urls: hub.urls, clients: 10, everyMs: 25 });
+  const crowd = openCrowd({ urls: hub.urls, clients: 10, everyMs: 10 });
   for (const slot of [hub.webs[0]!, hub.workers[0]!, hub.webs[1]!, hub.workers[1]!]) {
     await crowd.more(40);
     const program = slot.program()!;

@@ -37,10 +37,13 @@ export async function selectBounds(db: Db, from: string, to: string, zone: strin
 /**
  * Of whole quarters, of however many days. The days of users are said twice, and the edges one by one: so PostgreSQL knows how
  * few rows it will be, and finds them in the index. From a list of them it expected a hundred, and read the whole table.
+ * An edge is taken away from a day's row, and where that is gone already with the retention (it goes first), from nothing.
  */
 export async function selectBetween(db: Db, siteId: string, { beginsAt, endsAt }: { beginsAt: Date; endsAt: Date }, mostPaths: number): Promise<Figures> {
   const { first, last } = endsOf(beginsAt, endsAt);
   const { from, until, edges: [before, behind] } = daysAndEdges(beginsAt, endsAt);
+  const isInDay = (sign: string, day: string) => `(${sign}::int = 1
+                   or exists (select from event_path_days as whole where whole.site_id = $1 and whole.day = ${day}::date and whole.path_key = event_paths.path_key))`;
   const { rows } = await db.query<Figures>(
     `select (select coalesce(sum(events), 0)::bigint from event_quarters
                where site_id = $1 and event_type = '${PAGEVIEW}' and begins_at >= $2 and begins_at < $3) as "totalViews",
@@ -53,12 +56,12 @@ export async function selectBetween(db: Db, siteId: string, { beginsAt, endsAt }
                select min(path) as path, sum(views)::bigint as views from (
                  select path_key, path, views from event_path_days where site_id = $1 and day >= $8::date and day < $9::date
                  union all
-                 select path_key, path, $12::int * views from event_paths where site_id = $1 and begins_at >= $10 and begins_at < $11
+                 select path_key, path, $12::int * views from event_paths where site_id = $1 and begins_at >= $10 and begins_at < $11 and ${isInDay("$12", "$13")}
                  union all
-                 select path_key, path, $15::int * views from event_paths where site_id = $1 and begins_at >= $13 and begins_at < $14) as counted
-               group by path_key having sum(views) > 0 order by views desc, path limit $16) as top) as "topPaths"`,
+                 select path_key, path, $16::int * views from event_paths where site_id = $1 and begins_at >= $14 and begins_at < $15 and ${isInDay("$16", "$17")}) as counted
+               group by path_key having sum(views) > 0 order by views desc, path limit $18) as top) as "topPaths"`,
     [siteId, beginsAt, endsAt, first.day, first.quarters, last.day, last.quarters, from, until,
-      before.beginsAt, before.endsAt, before.sign, behind.beginsAt, behind.endsAt, behind.sign, mostPaths]);
+      before.beginsAt, before.endsAt, before.sign, before.day, behind.beginsAt, behind.endsAt, behind.sign, behind.day, mostPaths]);
   return rows[0]!;
 }
 
