@@ -9,9 +9,15 @@ const MOST_UNDER_WAY = 500; // of all of them, those that are left behind includ
 /** Whoever looks at a list waits for the inbox no longer than for the database. */
 const INBOX_BUDGET_MS = 3_000;
 
+interface Look {
+  answer: Promise<Manifest | undefined>;
+  /** By whoever began it, or waited for it, and went away without an answer. */
+  givenUp: boolean;
+}
+
 /** Looks into the inbox for people who wait. What it does not say in time is not known. */
 export function createInboxGlance({ inbox, budgetMs = INBOX_BUDGET_MS }: { inbox: Pick<Inbox, "findManifest" | "findRetriable">; budgetMs?: number }) {
-  const underWay = new Map<string, { since: number; answer: Promise<Manifest | undefined> }>();
+  const underWay = new Map<string, Look>();
 
   /**
    * Which of the uploads can be tried again, as far as it is known when the time for all of them together is over; null: it
@@ -20,10 +26,11 @@ export function createInboxGlance({ inbox, budgetMs = INBOX_BUDGET_MS }: { inbox
   async function retriable(ownerId: string, uploadIds: readonly string[]): Promise<(boolean | null)[]> {
     const known = uploadIds.map((): boolean | null => null);
     const inTurn = createTurns(AT_ONCE);
+    const looks: Look[] = [];
     let isOver = false;
     const looking = Promise.all(uploadIds.map((id, i) => inTurn(async () => {
       if (isOver) return;
-      const manifest = await look(`retriable ${id}`, () => inbox.findRetriable(id)).catch(orUnknown);
+      const manifest = await look(`retriable ${id}`, () => inbox.findRetriable(id), looks).catch(orUnknown);
       known[i] = manifest === null ? null : manifest?.owner_id === ownerId;
     })));
     try {
@@ -31,25 +38,41 @@ export function createInboxGlance({ inbox, budgetMs = INBOX_BUDGET_MS }: { inbox
       return [...known];
     } finally {
       isOver = true;
+      giveUp(looks);
     }
   }
 
   /** For who is about to look into it under a lock that others wait for. @throws Unavailable when it does not answer in time */
   async function assertAnswers(uploadId: string): Promise<void> {
-    await within(budgetMs, "inbox", look(`manifest ${uploadId}`, () => inbox.findManifest(uploadId)));
+    const looks: Look[] = [];
+    try {
+      await within(budgetMs, "inbox", look(`manifest ${uploadId}`, () => inbox.findManifest(uploadId), looks));
+    } finally {
+      giveUp(looks);
+    }
   }
 
-  /** One look at a time at the same thing; nobody waits for one that was given up already. */
-  async function look(what: string, read: () => Promise<Manifest | undefined>): Promise<Manifest | undefined> {
+  /** One look at a time at the same thing; nobody waits for one that was given up already. @param looks  is given the one that is waited for */
+  async function look(what: string, read: () => Promise<Manifest | undefined>, looks: Look[]): Promise<Manifest | undefined> {
     const before = underWay.get(what);
-    if (before && performance.now() - before.since < budgetMs) return before.answer;
-    if (before || underWay.size >= MOST_UNDER_WAY) throw new Unavailable("inbox", { cause: "it has not answered others yet" });
-    const answer = read().finally(() => underWay.delete(what));
-    underWay.set(what, { since: performance.now(), answer });
-    return answer;
+    if (before?.givenUp || (!before && underWay.size >= MOST_UNDER_WAY)) throw new Unavailable("inbox", { cause: "it has not answered others yet" });
+    const found = before ?? begin(what, read);
+    looks.push(found);
+    return found.answer;
+  }
+
+  function begin(what: string, read: () => Promise<Manifest | undefined>): Look {
+    const begun = { answer: read().finally(() => underWay.delete(what)), givenUp: false };
+    underWay.set(what, begun);
+    return begun;
   }
 
   return { retriable, assertAnswers };
+}
+
+/** Those that were answered are under way no more, and it changes nothing. */
+function giveUp(looks: readonly Look[]): void {
+  for (const look of looks) look.givenUp = true;
 }
 
 function orUnknown(error: unknown): null {

@@ -1,9 +1,9 @@
-import puppeteer, { type Browser, type Page } from "puppeteer";
+import type { Browser, Page } from "puppeteer";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { openWorkload } from "../../src/main/workload.ts";
+import { openBrowser } from "../support/browser.ts";
 import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
-import { servers } from "../support/servers.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let browser: Browser;
@@ -16,7 +16,7 @@ let site = "";
 let sites = 0;
 
 beforeAll(async () => {
-  browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  browser = await openBrowser();
   world = await openWorld();
   workload = await openWorkload(world.context);
 });

@@ -4,11 +4,11 @@ import { createServer, get, type IncomingMessage, type Server } from "node:http"
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import puppeteer, { type Browser, type Page } from "puppeteer";
+import type { Browser, Page } from "puppeteer";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { openBrowser } from "../support/browser.ts";
 import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
-import { servers } from "../support/servers.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 const FILE = readFileSync(join(import.meta.dirname, "../../public/tracker.js"));
@@ -27,7 +27,7 @@ let sites = 0;
 let attributes = "";
 
 beforeAll(async () => {
-  browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  browser = await openBrowser();
   theirs = createServer((req, res) => {
     res.writeHead(req.url === "/favicon.ico" ? 204 : 200, { "Content-Type": "text/html" });
     res.end(req.url === "/favicon.ico" ? "" : `<!doctype html><title>x</title><script defer src="${world.url}/tracker.js" data-site="${site}" ${attributes}></script><a href="/next">next</a>`);

@@ -1,8 +1,8 @@
 import axe from "axe-core";
-import puppeteer, { type Browser, type Page } from "puppeteer";
+import type { Browser, Page } from "puppeteer";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openBrowser } from "../support/browser.ts";
 import { deadLettersIn } from "../support/dead-letters.ts";
-import { servers } from "../support/servers.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 const LOOKS = [["light", 1100], ["dark", 1100], ["light", 360], ["dark", 360]] as const;
@@ -13,7 +13,7 @@ let world: World;
 /** Of a page, by the name it has in the tests. */
 const addresses: Record<string, string> = {};
 beforeAll(async () => {
-  browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  browser = await openBrowser();
   world = await openWorld({ SMALL_OBJECT_BYTES: "1024", ALLOWED_TYPES: "text/*,application/octet-stream,image/png", MAX_UPLOAD_BYTES: "100000" });
   const put = async (name: string) => (await (await world.put(name, `the bytes of ${name}`, { "X-Uploader-Id": "s".repeat(128), "Content-Type": "text/plain" })).json()).file_id as string;
   addresses["the upload page"] = "/upload";

@@ -1,9 +1,9 @@
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import puppeteer, { type ElementHandle, type Page } from "puppeteer";
+import type { ElementHandle, Page } from "puppeteer";
+import { openBrowser } from "./browser.ts";
 import { throughFaultProxy } from "./fault-proxy.ts";
-import { servers } from "./servers.ts";
 import { openWorld } from "./world.ts";
 
 export interface Row {
@@ -14,7 +14,7 @@ export interface Row {
 
 /** A browser for the upload page, and a folder of files to hand in. */
 export async function openUploader() {
-  const browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  const browser = await openBrowser();
   const folder = await mkdtemp(join(tmpdir(), "upload-page-"));
 
   return {

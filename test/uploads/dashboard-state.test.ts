@@ -1,8 +1,9 @@
-import puppeteer, { type Browser, type Page } from "puppeteer";
+import type { Browser, Page } from "puppeteer";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import type { KnowsItsDisk } from "../../src/objects/object-store.ts";
 import { openWorkload } from "../../src/main/workload.ts";
+import { openBrowser } from "../support/browser.ts";
 import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
@@ -11,7 +12,7 @@ import { servers } from "../support/servers.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let browser: Browser;
-beforeAll(async () => void (browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] })));
+beforeAll(async () => void (browser = await openBrowser()));
 afterAll(() => browser.close());
 
 const figuresAt = async (url: string) => (await fetch(`${url}/api/live`, { headers: { Accept: "application/json" } })).json();

@@ -1,10 +1,10 @@
 import axe from "axe-core";
-import puppeteer, { type Browser, type HTTPRequest, type Page } from "puppeteer";
+import type { Browser, HTTPRequest, Page } from "puppeteer";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { openWorkload } from "../../src/main/workload.ts";
+import { openBrowser } from "../support/browser.ts";
 import { deadLettersIn } from "../support/dead-letters.ts";
 import { eventually } from "../support/eventually.ts";
-import { servers } from "../support/servers.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let browser: Browser;
@@ -14,7 +14,7 @@ let complaints: string[];
 let asked: string[];
 
 beforeAll(async () => {
-  browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  browser = await openBrowser();
   world = await openWorld();
 });
 afterAll(async () => {

@@ -1,8 +1,9 @@
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import puppeteer, { type Browser, type Page } from "puppeteer";
+import type { Browser, Page } from "puppeteer";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ADVISED_CODES } from "../../src/uploads/dead-letters/dead-letter-advice.ts";
+import { openBrowser } from "../support/browser.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
 import { servers } from "../support/servers.ts";
@@ -12,7 +13,7 @@ let browser: Browser;
 let world: World;
 let page: Page;
 beforeAll(async () => {
-  browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  browser = await openBrowser();
   world = await openWorld({ SMALL_OBJECT_BYTES: "1024" });
 });
 afterAll(async () => {

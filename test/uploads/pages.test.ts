@@ -1,11 +1,11 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import puppeteer, { type Browser, type Page } from "puppeteer";
+import type { Browser, Page } from "puppeteer";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { openWorkload } from "../../src/main/workload.ts";
+import { openBrowser } from "../support/browser.ts";
 import { eventually } from "../support/eventually.ts";
-import { servers } from "../support/servers.ts";
 import { fetch } from "../support/fetch.ts";
 import { openWorld, type World } from "../support/world.ts";
 
@@ -16,7 +16,7 @@ let page: Page;
 let complaints: string[];
 
 beforeAll(async () => {
-  browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  browser = await openBrowser();
   world = await openWorld({ MAX_UPLOAD_BYTES: "100000" });
   folder = await mkdtemp(join(tmpdir(), "pages-"));
   await writeFile(join(folder, "report.txt"), "the report");

@@ -3,15 +3,14 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import puppeteer from "puppeteer";
 import type { DetailedError } from "tus-js-client";
 import { build } from "vite";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
+import { openBrowser } from "../support/browser.ts";
 import { eventually } from "../support/eventually.ts";
 import { fetch } from "../support/fetch.ts";
 import { openFaultProxy } from "../support/fault-proxy.ts";
-import { servers } from "../support/servers.ts";
 import { sendByTusJs } from "../support/tus-client.ts";
 import { checksum, sha256, tusAt } from "../support/tus.ts";
 import { inboxKeys, openWorld, type World } from "../support/world.ts";
@@ -152,7 +151,7 @@ test("curl, by hand, hands a file in as docs/api.md has it", async () => {
 
 test("Uppy, in Chromium, hands files in", async () => {
   const script = await bundle('export { default as Uppy } from "@uppy/core"; export { default as Tus } from "@uppy/tus";', "uppy");
-  const browser = await puppeteer.launch({ executablePath: servers.chromium(), args: ["--no-sandbox"] });
+  const browser = await openBrowser();
   try {
     const page = await browser.newPage();
     await page.setBypassCSP(true);
