@@ -294,7 +294,9 @@ describe("a reading", () => {
 
   test("fetches each manifest once, and a lost one from the inbox itself before it says so", async () => {
     const { context } = world;
-    await Promise.all(Array.from({ length: 250 }, (_, i) => put(`${i}.txt`, `${i}`)));
+    for (let round = 0; round < 5; round++) { // all at once they could be more than one address may have under way
+      await Promise.all(Array.from({ length: 50 }, (_, i) => put(`${round}-${i}.txt`, `${round} ${i}`)));
+    }
     await eventually(async () => (await tallyOf(world))?.files, 250);
     let fetched = 0;
     const inbox: typeof context.inbox = { ...context.inbox, findManifest: (id) => (fetched++, context.inbox.findManifest(id)) };
