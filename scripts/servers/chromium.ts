@@ -11,6 +11,11 @@ const INSTALLED = ["chromium-headless-shell", "chromium", "google-chrome", "goog
 const DEBIAN_SHELL = "/usr/lib/chromium/chromium-headless-shell";
 const MAC = ["/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium"];
 
+/** What it is started with: in the plain C locale, as services and containers have it, it cannot open a file whose name is not ASCII. */
+export function chromiumEnvironment(): NodeJS.ProcessEnv {
+  return { ...process.env, ...(process.platform === "linux" && { LC_ALL: "C.UTF-8" }) };
+}
+
 /** @returns the path of an executable @throws Error that says what to install */
 export async function provideChromium(serversFolder: string, env: NodeJS.ProcessEnv = process.env): Promise<string> {
   for (const setting of ["CHROME_PATH", "PUPPETEER_EXECUTABLE_PATH"]) {

@@ -1,5 +1,5 @@
 /** How many characters the columns hold. */
-const MOST_CHARACTERS = { site_id: 255, event_type: 255, path: 500, user_id: 255, event_id: 255 } as const;
+export const MOST_CHARACTERS = { site_id: 255, event_type: 255, path: 500, user_id: 255, event_id: 255 } as const;
 export type TextField = keyof typeof MOST_CHARACTERS;
 
 /** In a predicate what is wrong with a field's text: "has characters that are no text"; undefined: nothing. Characters are counted as PostgreSQL does, not as UTF-16. */

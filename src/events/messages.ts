@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { readJson } from "../core/read-json.ts";
+import { MOST_CHARACTERS, type TextField } from "./event-text.ts";
 
 /** The stream, under the prefix of this installation. */
 export const EVENTS_STREAM = "events";
@@ -7,8 +8,8 @@ export const EVENTS_GROUP = "recorders";
 
 export const PAGEVIEW = "pageview";
 
-const text = (most: number) => z.string().min(1).max(2 * most); // of UTF-16; the columns count characters
-const optional = (most: number) => text(most).nullable();
+const text = (field: TextField) => z.string().min(1).max(2 * MOST_CHARACTERS[field]); // of UTF-16; the columns count characters
+const optional = (field: TextField) => text(field).nullable();
 
 /** Beyond there is no Date (https://tc39.es/ecma262/#sec-time-values-and-time-range); before 1970 nobody sends anything. */
 const MOST_TIME_MS = 8.64e15;
@@ -17,7 +18,7 @@ const MOST_TIME_MS = 8.64e15;
  * An event on its way: site, type, path, user, when it happened (milliseconds since 1970), the sender's id. A list, as
  * the names would be half of what Redis holds and the worker parses.
  */
-const Event = z.tuple([text(255), text(255), optional(500), optional(255), z.number().int().min(0).max(MOST_TIME_MS), optional(255)]);
+const Event = z.tuple([text("site_id"), text("event_type"), optional("path"), optional("user_id"), z.number().int().min(0).max(MOST_TIME_MS), optional("event_id")]);
 
 export type Event = z.infer<typeof Event>;
 

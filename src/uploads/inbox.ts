@@ -3,6 +3,7 @@ import type { Clock } from "../core/clock.ts";
 import { Failure, Unavailable } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { isDerived, newId, nonce } from "../core/ids.ts";
+import { collectUpTo } from "../http/collect.ts";
 import { createMeasure, sha256Of, SNIFFED_BYTES, sniffType } from "../objects/measure.ts";
 import { Damaged, type ByteRange, type ObjectStore } from "../objects/object-store.ts";
 import type { Verifier } from "../objects/verify.ts";
@@ -11,7 +12,7 @@ import { BLOBS, MANIFESTS } from "./inbox-keys.ts";
 import { createInboxListing } from "./inbox-listing.ts";
 import { encodeRecord, readManifestOf, readRecord, type InboxRecord } from "./inbox-record.ts";
 import { REPLACED, type Manifest } from "./messages.ts";
-import { collectUpTo, restOf } from "./intake.ts";
+import { restOf } from "./intake.ts";
 
 /** Bytes that arrived whole and have no manifest yet: nobody was promised anything. */
 export interface Received {

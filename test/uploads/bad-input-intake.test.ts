@@ -3,7 +3,8 @@ import type { AddressInfo } from "node:net";
 import { PassThrough, Readable } from "node:stream";
 import { describe, expect, test } from "vitest";
 import { createMeasure } from "../../src/objects/measure.ts";
-import { collectUpTo, restOf } from "../../src/uploads/intake.ts";
+import { collectUpTo } from "../../src/http/collect.ts";
+import { restOf } from "../../src/uploads/intake.ts";
 
 const BROKEN_OFF = expect.objectContaining({ code: "MALFORMED_REQUEST" });
 

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import puppeteer, { type Browser } from "puppeteer";
-import { provideChromium } from "../../servers/chromium.ts";
+import { chromiumEnvironment, provideChromium } from "../../servers/chromium.ts";
 import { findServersFolder, isRoot } from "../../servers/folders.ts";
 import { findProgram } from "../../servers/processes.ts";
 import { formatBytes } from "../quantities.ts";
@@ -33,8 +33,7 @@ export async function launchChromium({ root, headless, say }: { root: string; he
     executablePath, headless, handleSIGINT: false, handleSIGTERM: false, handleSIGHUP: false,
     // It ends with its pipe, and so with us, whatever kills us.
     pipe: true, protocolTimeout: 120_000, defaultViewport: WINDOW,
-    // In the plain C locale, as services and containers have it, it cannot open a file whose name is not ASCII.
-    env: { ...process.env, ...(process.platform === "linux" && { LC_ALL: "C.UTF-8" }) },
+    env: chromiumEnvironment(),
     args: [...(sandbox ? [] : ["--no-sandbox"]), ...(hasSharedMemory() ? [] : ["--disable-dev-shm-usage"])],
   });
   let browser: Browser;

@@ -1,6 +1,7 @@
 import type { Readable } from "node:stream";
 import { Failure } from "../../core/errors.ts";
-import { brokenOff, PAUSE_ABOVE_BYTES, RESUME_BELOW_BYTES } from "../intake.ts";
+import { brokenOff } from "../../http/collect.ts";
+import { PAUSE_ABOVE_BYTES, RESUME_BELOW_BYTES } from "../intake.ts";
 
 /** When a piece ends although more may come, so that what came is durable soon, whatever happens then. */
 export interface PieceLimits {
