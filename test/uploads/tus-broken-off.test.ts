@@ -98,11 +98,36 @@ test("a terminated upload ends the request that is sending to it", async () => {
   const location = await create();
   const { sending, answer } = begin(location, 0);
   sending.write(tus.bytes(300_000));
-  await eventually(() => sending.socket?.writableLength, 0);
+  await eventually(() => world.site.underWay().uploads, 1);
   expect((await tus.remove(location)).status).toBe(204);
   expect(await answer).toBe(423);
   expect((await tus.head(location)).status).toBe(404);
   await eventually(async () => (await inboxKeys(world)).filter((key) => key.includes(tus.idOf(location))), []);
+});
+
+test("a request that has not begun to read yet does not hold up the end of its upload", async () => {
+  const { partials } = world.context;
+  const { find, progress } = partials;
+  const location = await create();
+  let looked = 0;
+  partials.find = (id) => find(id).finally(() => looked++);
+  const begins = new Promise<void>((resolve) => {
+    partials.progress = async (partial) => {
+      resolve();
+      await eventually(() => looked, 2); // who ends the upload has found it, and waits for the request
+      return progress(partial);
+    };
+  });
+  const { sending, answer } = begin(location, 0);
+  const dripping = setInterval(() => sending.write(tus.bytes(100)), 50);
+  try {
+    await begins;
+    expect((await tus.remove(location)).status).toBe(204);
+    expect(await answer).toBe(423);
+  } finally {
+    clearInterval(dripping);
+    Object.assign(partials, { find, progress });
+  }
 });
 
 test("with a checksum nothing of a request that breaks off is kept", async () => {
@@ -110,7 +135,7 @@ test("with a checksum nothing of a request that breaks off is kept", async () =>
   const sending = request(world.url + location, { method: "PATCH", headers: { ...BODY, "Upload-Offset": "0", "Content-Length": "1000", "Upload-Checksum": `sha1 ${"A".repeat(27)}=` } });
   sending.on("error", () => {});
   sending.write(tus.bytes(500));
-  await eventually(() => sending.socket?.writableLength, 0);
+  await eventually(() => world.site.underWay().uploads, 1);
   sending.destroy();
   await eventually(() => world.site.underWay().uploads, 0);
   expect(await tus.offset(location)).toBe(0);

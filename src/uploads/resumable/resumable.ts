@@ -211,9 +211,7 @@ export function createResumable(settings: ResumableSettings) {
   /** @throws Failure UPLOAD_COMPLETE */
   async function terminate(partial: PartialUpload): Promise<void> {
     const { upload_id: id } = partial;
-    const sender = senders.get(id);
-    sender?.intake?.stop();
-    const turn = await takeTurn(id);
+    const turn = await takeTurn(id, ({ intake }) => intake?.stop());
     try {
       const now = await partials.find(id).catch(asFailure);
       if (now?.nonce !== partial.nonce || now.state === "ended") return;
@@ -249,13 +247,17 @@ export function createResumable(settings: ResumableSettings) {
     return { partial, standing: await toEnd(partial, admit) };
   }
 
-  /** One request at a time for each upload, in this process. @throws Failure UPLOAD_IN_USE */
-  async function takeTurn(id: string): Promise<Sender> {
+  /**
+   * One request at a time for each upload, in this process.
+   * @param hurry  what is done to another one that has it, now and every so often: it may only be about to read
+   * @throws Failure UPLOAD_IN_USE
+   */
+  async function takeTurn(id: string, hurry: (other: Sender) => void = givesWay): Promise<Sender> {
     const until = performance.now() + TURN_WITHIN_MS;
     for (let other = senders.get(id); other; other = senders.get(id)) {
       const leftMs = until - performance.now();
       if (leftMs <= 0) throw new Failure("UPLOAD_IN_USE");
-      givesWay(other);
+      hurry(other);
       await leftOrLate(other, Math.min(leftMs, LOOK_EVERY_MS));
     }
     let done = () => {};
