@@ -27,6 +27,7 @@ export default defineConfig({
     pool: "forks",
     maxWorkers: 3,
     teardownTimeout: 30_000,
+    expect: { poll: { timeout: 15_000 } },
     sequence: { sequencer: LongestFirst },
     projects: [
       {

@@ -100,8 +100,7 @@ test("a paced load sends as often as asked, whatever is still unanswered", async
   const result = await load((req, res) => {
     req.resume().on("end", () => setTimeout(() => res.end("ok"), 50));
   }, { clients: 64, pacePerSecond: 200, measure: { forMs: 500 } });
-  expect(result.answered).toBeGreaterThanOrEqual(95);
-  expect(result.answered).toBeLessThanOrEqual(101);
+  expect(Math.abs(result.answered - result.elapsedMs / 5)).toBeLessThanOrEqual(2);
   expect(result.requests).toBeLessThan(result.answered); // those of the last moments were answered after it
 });
 

@@ -66,7 +66,7 @@ test("events and figures come by themselves; what is new is marked, what was the
 
 test("the list does not grow beyond its rows, and a late event takes the place of its time", async () => {
   for (let index = 0; index < 20; index++) await send(`/${index}`, { timestamp: new Date(Date.now() - (20 - index) * 60_000).toISOString() });
-  await eventually(async () => (await world.stats({ site_id: site })).total_views, 20);
+  await eventually(async () => (await world.sql("select 1 from events where site_id = $1", [site])).length, 20); // some may be of yesterday
   await open();
   await send("/late", { timestamp: new Date(Date.now() - 90_000).toISOString() });
   await eventually(async () => (await tail())[1], "pageview /late ada");

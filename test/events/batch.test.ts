@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
@@ -52,8 +53,10 @@ describe("POST /events", () => {
       const stream = new ReadableStream({ pull: (controller) => (left-- > 0 ? controller.enqueue(new TextEncoder().encode(`${" ".repeat(1023)}\n`)) : controller.close()) });
       return fetch(`${world.url}/events`, { method: "POST", body: stream, duplex: "half", headers: { "content-type": "application/json" } } as RequestInit);
     };
+    const arrived = once(world.site.server, "request");
     const hanging = connect(Number(new URL(world.url).port), "127.0.0.1");
     hanging.write("POST /events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n");
+    await arrived;
     await eventually(async () => (await Promise.all([1, 2, 3].map(() => chunked(1)))).map(({ status }) => status), [400, 400, 400]); // no event in it
     const tooLarge = await chunked(1_025);
     expect([tooLarge.status, (await tooLarge.json()).code]).toEqual([413, "EVENTS_TOO_LARGE"]);

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import pg from "pg";
-import { findFreePort } from "../../scripts/servers/ports.ts";
 import { parseConfig, type Config } from "../../src/core/config.ts";
 import { createLog } from "../../src/core/log.ts";
 import { migrate } from "../../src/db/migrate.ts";
@@ -14,6 +13,7 @@ import { openDiskStore, type DiskStore } from "../../src/objects/disk.ts";
 import { pagesOf } from "../../src/objects/object-store.ts";
 import { readRecord } from "../../src/uploads/inbox-record.ts";
 import { objectKey } from "../../src/uploads/store-object.ts";
+import { findOwnPort } from "../support/own-port.ts";
 import { createBucket, createDatabase } from "../support/places.ts";
 import type { Conditions } from "../support/program.ts";
 import { servers } from "../support/servers.ts";
@@ -71,7 +71,7 @@ export async function openHub({ settings = {}, webs = 1, workers = 1, redisUrl, 
   };
   const webSlots = [];
   for (let i = 0; i < webs; i++) {
-    const port = await findFreePort();
+    const port = await findOwnPort();
     webSlots.push(Object.assign(place("web", { PORT: String(port) }), { url: `http://127.0.0.1:${port}` }));
   }
   const workerSlots = Array.from({ length: workers }, () => place("worker", {}));

@@ -44,7 +44,7 @@ describe("the web process", () => {
     expect(answer).toMatch(/^HTTP\/1.1 202 /);
     expect(Math.max(peakKb, web.memory("VmHWM"))).toBeLessThan(200_000);
     expect(JSON.parse(answer.slice(answer.indexOf("{"))).size).toBe(2 * 1024 ** 3);
-  });
+  }, 120_000);
 
   test("settles too, where RUN_WORKER_IN_WEB says so", async () => {
     const web = await startWeb({ RUN_WORKER_IN_WEB: "true" });

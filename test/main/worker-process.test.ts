@@ -30,7 +30,7 @@ describe("the worker process", () => {
     expect(await world().sql("select records from ledger_totals")).toEqual([{ records: 1_000 }]);
     expect(await world().sql("select upload_id from dead_letters")).toEqual([]);
     await eventually(() => inboxKeys(world()), []);
-  });
+  }, 120_000);
 
   test("stops on SIGTERM with the batch in hand settled, and gives its name back", async () => {
     const worker = start("worker");

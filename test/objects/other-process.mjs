@@ -54,14 +54,14 @@ const jobs = {
   async look() {
     await store.close();
   },
-  /** Keeps the index's write lock for a second, as a process that was stopped in a transaction would. */
+  /** Keeps the index's write lock for two seconds, as a process that was stopped in a transaction would. */
   async hold() {
     await store.close(); // twice in one process is not to be
     const { open } = await import("lmdb");
     const index = open(join(folder, "index"), { noSubdir: false, encoding: "binary", keyEncoding: "binary", overlappingSync: false });
     index.transactionSync(() => {
       process.send("held");
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_000);
     });
     process.disconnect();
   },

@@ -86,7 +86,7 @@ describe("with a worker", () => {
       await worker.stop();
       await small.close();
     }
-  });
+  }, 120_000);
 
   test("people in Chromium choose and drop files on the page itself, with and without JavaScript", async () => {
     for (const flags of ["", " --no-javascript"]) {

@@ -5,6 +5,7 @@ import { createLog } from "../../src/core/log.ts";
 import { append } from "../../src/stream/append.ts";
 import { createConsumer, type Entry, type Handler } from "../../src/stream/consumer.ts";
 import { openRedis, whenReady } from "../../src/stream/redis.ts";
+import { eventually } from "../support/eventually.ts";
 import { servers } from "../support/servers.ts";
 
 const log = createLog("silent", "test");
@@ -65,7 +66,9 @@ test("a blocked reader survives that the stream and its group vanish, and goes o
   const { seen, handle } = recorder();
   const worker = consumer("a", handle);
   await worker.runOnce(1); // makes the group
-  const blocked = worker.runOnce(5_000);
+  const reader = `id=${await blocking.client("ID")} `;
+  const blocked = worker.runOnce(10_000);
+  await eventually(async () => String(await redis.client("LIST")).split("\n").find((line) => line.startsWith(reader)), expect.stringMatching(/ flags=\S*b\S* .* cmd=xreadgroup /));
   await redis.del(stream);
   expect(await blocked).toBe(0);
   await append(redis, stream, { key: "after", body: "{}" });

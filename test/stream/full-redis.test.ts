@@ -2,7 +2,6 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { findFreePort } from "../../scripts/servers/ports.ts";
 import { findServersFolder } from "../../scripts/servers/folders.ts";
 import { provideRedis, startRedis } from "../../scripts/servers/redis.ts";
 import { Unavailable } from "../../src/core/errors.ts";
@@ -10,10 +9,11 @@ import { createLog } from "../../src/core/log.ts";
 import { append } from "../../src/stream/append.ts";
 import { createConsumer } from "../../src/stream/consumer.ts";
 import { closeRedis, openBlockingRedis, openRedis, whenReady } from "../../src/stream/redis.ts";
+import { findOwnPort } from "../support/own-port.ts";
 
 test("a Redis that is full refuses new entries, and a worker empties it all the same", async () => {
   const folder = await mkdtemp(join(tmpdir(), "full-redis-"));
-  const port = await findFreePort();
+  const port = await findOwnPort();
   const server = await startRedis(await provideRedis(findServersFolder(join(import.meta.dirname, "../.."))), { port, dataFolder: folder, logFile: join(folder, "redis.log"), durable: false });
   const log = createLog("silent", "test");
   const url = `redis://127.0.0.1:${port}`;

@@ -1,5 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
 import { Redis } from "ioredis";
 import pg from "pg";
 import { afterEach, expect, test } from "vitest";
@@ -11,8 +10,6 @@ afterEach(async () => {
   for (const end of ends.reverse()) await end();
   ends = [];
 });
-
-const foldersOf = (name: string) => readdirSync(tmpdir()).filter((entry) => entry.startsWith(`connectstorm-own-${name}-`)).length;
 
 /** The files of shared memory that a process has, where there is /proc to tell. */
 function sharedMemoryOf(pid: number): string[] {
@@ -39,12 +36,12 @@ async function postgresSays(uri: string, text: string): Promise<unknown[]> {
 }
 
 async function expectNothingLeft(server: OwnServer): Promise<void> {
+  expect(existsSync(server.folder)).toBe(true);
   await server.close();
-  expect(await isPortFree(server.port)).toBe(true);
+  expect([await isPortFree(server.port), existsSync(server.folder)]).toEqual([true, false]);
 }
 
 test("a Redis of one's own evicts as told, dies, comes back with or without its data, pauses, and leaves nothing", async () => {
-  const folders = foldersOf("redis");
   const redis = await startOwnRedis({ policy: "allkeys-lru", maxmemory: "20mb", durable: true });
   ends.push(redis.close);
   expect(await redisSays(redis.url, (client) => client.config("GET", "maxmemory*"))).toEqual(
@@ -71,11 +68,9 @@ test("a Redis of one's own evicts as told, dies, comes back with or without its 
   await forgetful.kill();
   await expectNothingLeft(forgetful);
   await expectNothingLeft(redis);
-  expect(foldersOf("redis")).toBe(folders);
 });
 
 test("a PostgreSQL of one's own dies, comes back with all that was committed, pauses, and leaves nothing", async () => {
-  const folders = foldersOf("postgres");
   const postgres = await startOwnPostgres();
   ends.push(postgres.close);
   await postgresSays(postgres.uri, "create table kept (n int); insert into kept values (1)");
@@ -98,6 +93,5 @@ test("a PostgreSQL of one's own dies, comes back with all that was committed, pa
   if (process.platform === "linux") expect(shared.length).toBeGreaterThan(0);
   await postgres.kill();
   await expectNothingLeft(postgres);
-  expect(foldersOf("postgres")).toBe(folders);
   expect(shared.filter((file) => existsSync(file))).toEqual([]);
 });

@@ -5,18 +5,20 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findServersFolder } from "../../scripts/servers/folders.ts";
 import { isRunning } from "../../scripts/servers/pid-files.ts";
-import { findFreePort } from "../../scripts/servers/ports.ts";
 import { startPostgres } from "../../scripts/servers/postgres.ts";
 import { providePostgres } from "../../scripts/servers/postgres-programs.ts";
 import { signalProcess, type ServerProcess } from "../../scripts/servers/processes.ts";
 import { provideRedis, startRedis } from "../../scripts/servers/redis.ts";
 import { eventually } from "./eventually.ts";
+import { findOwnPort } from "./own-port.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 
 /** A server that belongs to one test, which may do to it what it likes. */
 export interface OwnServer {
   port: number;
+  /** Of its data and logs. */
+  folder: string;
   /** While it runs. */
   pid(): number | undefined;
   /** As a power cut: SIGKILL to all its processes. Resolves when they are gone. */
@@ -65,7 +67,7 @@ export async function startOwnPostgres({ durable = true }: { durable?: boolean }
 async function open(name: string, launch: (port: number, folder: string) => Promise<ServerProcess>): Promise<OwnServer> {
   const folder = await mkdtemp(join(tmpdir(), `connectstorm-own-${name}-`));
   await chmod(folder, 0o711); // Postgres may run under another account, which has to pass through
-  const port = await findFreePort();
+  const port = await findOwnPort();
   let running: ServerProcess | undefined;
   let isPaused = false, wasKilled = false;
 
@@ -121,7 +123,7 @@ async function open(name: string, launch: (port: number, folder: string) => Prom
     await rm(folder, { recursive: true, force: true });
     throw error;
   }
-  return { port, pid: () => running?.pid, kill, stop, start, pause, resume, close };
+  return { port, folder, pid: () => running?.pid, kill, stop, start, pause, resume, close };
 }
 
 /** The pids of a process's children. */

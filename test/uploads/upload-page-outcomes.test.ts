@@ -70,7 +70,7 @@ describe("a file that is cancelled", () => {
   });
 
   test("during its one request waits for the answer, and stays if it was received", async () => {
-    line.set({ latencyMs: 400 });
+    line.set({ latencyMs: 4_000 }); // time enough for what is done meanwhile; a page waits 15 s
     await person.choose(await uploader.file("late.txt"));
     await eventually(() => state("late.txt"), "sending");
     await person.press("late.txt", "drop");

@@ -154,7 +154,7 @@ describe("a reload", () => {
   });
 
   test("in another tab does not offer what is under way in this one", async () => {
-    await begin("one-tab.bin");
+    await begin("one-tab.bin", 12 * MIB); // ten seconds for the rest
     const tab = await person.page.browserContext().newPage();
     await tab.goto(`${url}/upload`);
     await tab.waitForSelector("#upload[data-live]");
@@ -189,7 +189,7 @@ describe("an answer of the server", () => {
   }
 
   test("that passes by itself is shown, and sending goes on", async () => {
-    await answerFirst([{ status: 503, error: "As much is under way as the server can take." }]);
+    await answerFirst([{ status: 503, error: "As much is under way as the server can take.", headers: { "Retry-After": "4" } }]);
     await person.choose(await uploader.file("busy.txt"));
     await eventually(person.rows, [{ name: "busy.txt", state: "offline", trouble: "As much is under way as the server can take." }]);
     await eventually(person.rows, [{ name: "busy.txt", state: "received", trouble: "" }]);
