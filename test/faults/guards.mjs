@@ -309,7 +309,7 @@ export const GUARDS = [
   },
   {
     guard: "A piece that comes after the upload was finished elsewhere does not count", file: "src/uploads/resumable/piece-writer.ts",
-    from: "    if (now?.nonce === partial.nonce && now.state === \"open\") return sizeBytes;", to: "    if (now !== null) return sizeBytes;",
+    from: "    if (now?.nonce === partial.nonce && now.state === \"open\") return sizeBytes;", to: "    if (at >= 0) return sizeBytes;",
     test: ["test/uploads/tus-bucket-races.test.ts", "put together late"],
   },
   {
