@@ -27,7 +27,6 @@ export default defineConfig({
     pool: "forks",
     maxWorkers: 3,
     teardownTimeout: 30_000,
-    expect: { poll: { timeout: 15_000 } },
     sequence: { sequencer: LongestFirst },
     projects: [
       {

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import pg from "pg";
 import puppeteer, { type Page } from "puppeteer";
 import { sampleEvents } from "./sample-events.ts";
+import { chromiumEnvironment } from "./servers/chromium.ts";
 
 const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url)))); // dist/scripts/ lies two folders deep
 const FOLDER = join(ROOT, "docs", "screenshots");
@@ -34,7 +35,7 @@ const receiptId = await handIn("storm-sky.png", "mast-camera", join(ROOT, "files
 const deadId = await refuse(REFUSED, () => handIn(REFUSED, "station-9", join(ROOT, "files", "sensor-readings.csv"), "failed"));
 const month = await haveCounted();
 await mkdir(FOLDER, { recursive: true });
-const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--font-render-hinting=none"] });
+const browser = await puppeteer.launch({ executablePath, env: chromiumEnvironment(), args: ["--no-sandbox", "--font-render-hinting=none"] });
 try {
   await photograph("upload", "/upload", "light", { ...WIDE, height: 1_010 }, sendSlowly);
   await photograph("upload-phone", "/upload", "dark", PHONE, sendSlowly);

@@ -15,6 +15,12 @@ interface Look {
   givenUp: boolean;
 }
 
+/** Somebody who waits, and what for. */
+interface Waiting {
+  looks: Look[];
+  isOver: boolean;
+}
+
 /** Looks into the inbox for people who wait. What it does not say in time is not known. */
 export function createInboxGlance({ inbox, budgetMs = INBOX_BUDGET_MS }: { inbox: Pick<Inbox, "findManifest" | "findRetriable">; budgetMs?: number }) {
   const underWay = new Map<string, Look>();
@@ -26,34 +32,32 @@ export function createInboxGlance({ inbox, budgetMs = INBOX_BUDGET_MS }: { inbox
   async function retriable(ownerId: string, uploadIds: readonly string[]): Promise<(boolean | null)[]> {
     const known = uploadIds.map((): boolean | null => null);
     const inTurn = createTurns(AT_ONCE);
-    const looks: Look[] = [];
-    let isOver = false;
-    const looking = Promise.all(uploadIds.map((id, i) => inTurn(async () => {
-      if (isOver) return;
-      const manifest = await look(`retriable ${id}`, () => inbox.findRetriable(id), looks).catch(orUnknown);
+    await inTime((waiting) => Promise.all(uploadIds.map((id, i) => inTurn(async () => {
+      if (waiting.isOver) return;
+      const manifest = await look(`retriable ${id}`, () => inbox.findRetriable(id), waiting).catch(orUnknown);
       known[i] = manifest === null ? null : manifest?.owner_id === ownerId;
-    })));
-    try {
-      await within(budgetMs, "inbox", looking).catch(orUnknown);
-      return [...known];
-    } finally {
-      isOver = true;
-      giveUp(looks);
-    }
+    })))).catch(orUnknown);
+    return [...known];
   }
 
   /** For who is about to look into it under a lock that others wait for. @throws Unavailable when it does not answer in time */
   async function assertAnswers(uploadId: string): Promise<void> {
-    const looks: Look[] = [];
+    await inTime((waiting) => look(`manifest ${uploadId}`, () => inbox.findManifest(uploadId), waiting));
+  }
+
+  /** What is still under way when it is over is given up; what was answered is under way no more. @throws Unavailable, and what the work throws */
+  async function inTime<T>(work: (waiting: Waiting) => Promise<T>): Promise<T> {
+    const waiting: Waiting = { looks: [], isOver: false };
     try {
-      await within(budgetMs, "inbox", look(`manifest ${uploadId}`, () => inbox.findManifest(uploadId), looks));
+      return await within(budgetMs, "inbox", work(waiting));
     } finally {
-      giveUp(looks);
+      waiting.isOver = true;
+      for (const each of waiting.looks) each.givenUp = true;
     }
   }
 
-  /** One look at a time at the same thing; nobody waits for one that was given up already. @param looks  is given the one that is waited for */
-  async function look(what: string, read: () => Promise<Manifest | undefined>, looks: Look[]): Promise<Manifest | undefined> {
+  /** One look at a time at the same thing; nobody waits for one that was given up already. */
+  async function look(what: string, read: () => Promise<Manifest | undefined>, { looks }: Waiting): Promise<Manifest | undefined> {
     const before = underWay.get(what);
     if (before?.givenUp || (!before && underWay.size >= MOST_UNDER_WAY)) throw new Unavailable("inbox", { cause: "it has not answered others yet" });
     const found = before ?? begin(what, read);
@@ -68,11 +72,6 @@ export function createInboxGlance({ inbox, budgetMs = INBOX_BUDGET_MS }: { inbox
   }
 
   return { retriable, assertAnswers };
-}
-
-/** Those that were answered are under way no more, and it changes nothing. */
-function giveUp(looks: readonly Look[]): void {
-  for (const look of looks) look.givenUp = true;
 }
 
 function orUnknown(error: unknown): null {

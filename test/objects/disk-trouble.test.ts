@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { openDiskStore } from "../../src/objects/disk.ts";
+import { eventually } from "../support/eventually.ts";
 import { missingOnLinux, servers } from "../support/servers.ts";
 import { CANNOT_MOUNT, mountSmall, unmount } from "../support/small-disk.ts";
 import { all, inPieces } from "./bytes.ts";
@@ -152,7 +153,7 @@ describe("two processes on one store", () => {
     await expect(store.ping()).rejects.toBeInstanceOf(Unavailable);
     expect(Date.now() - startedAt).toBeLessThan(400); // neither waits a second time
     await released;
-    await expect.poll(() => store.put("m", Buffer.from("x")).then(() => "stored", () => "not yet")).toBe("stored");
+    await eventually(() => store.put("m", Buffer.from("x")).then(() => "stored", () => "not yet"), "stored");
   });
 
   test.skipIf(missingOnLinux("TEST_STRACE"))("never call a put done whose flush failed", async () => {

@@ -9,6 +9,7 @@ import { isRunning } from "../../scripts/servers/pid-files.ts";
 import { findFreePort, isListening, isPortFree } from "../../scripts/servers/ports.ts";
 import { runProgram, spawnServer, waitUntilReady } from "../../scripts/servers/processes.ts";
 import { supervise } from "../../scripts/supervisor.ts";
+import { eventually } from "../support/eventually.ts";
 
 let folder: string;
 beforeEach(async () => { folder = await mkdtemp(join(tmpdir(), "processes-")); });
@@ -30,7 +31,7 @@ describe("a server process", () => {
     expect(isRunning(child)).toBe(true);
     await server.stop(200);
     expect(isRunning(server.pid)).toBe(false);
-    await expect.poll(() => isRunning(child)).toBe(false);
+    await eventually(() => isRunning(child), false);
   });
 
   test("that ends before it is ready is reported with the end of its log", async () => {
@@ -52,7 +53,7 @@ describe("a server process", () => {
     await waitUntilReady(parent, isUp, 10_000);
     const child = Number(/up (\d+)/.exec(await logOf("sleeper"))?.[1]);
     process.kill(parent.pid, "SIGKILL");
-    await expect.poll(() => isRunning(child)).toBe(false);
+    await eventually(() => isRunning(child), false);
   });
 });
 
@@ -70,7 +71,7 @@ describe("a supervised process", () => {
     );
     const first = Number(await readFile(pidFile, "utf8"));
     process.kill(first, "SIGKILL");
-    await expect.poll(() => said.length, { timeout: 5_000 }).toBe(2);
+    await eventually(() => said.length, 2, 5_000);
     const second = Number(await readFile(pidFile, "utf8"));
     expect(said).toEqual([`sleeper stopped unexpectedly (SIGKILL); starting it again in 0.5 s`, `sleeper runs again (pid ${second})`]);
     await kept.stop();
@@ -101,7 +102,7 @@ describe("a port", () => {
     expect(await isListening(port)).toBe(true);
     expect(await findFreePort([port])).not.toBe(port);
     server.close();
-    await expect.poll(() => isPortFree(port)).toBe(true);
+    await eventually(() => isPortFree(port), true);
     expect(await isListening(port)).toBe(false);
     expect(await findFreePort([port])).toBe(port);
   });

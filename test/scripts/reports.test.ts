@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { followLog, formatNotice } from "../../scripts/log-follower.ts";
 import { countTests, formatCounts, secondsOf } from "../../scripts/test-counts.ts";
+import { eventually } from "../support/eventually.ts";
 
 const report = (numbers: object, testResults: object[] = []) => JSON.stringify({ ...numbers, testResults });
 
@@ -61,7 +62,7 @@ describe("a process's log on the terminal", () => {
     const follower = await followLog("web", file, (line) => said.push(line));
     await appendFile(file, "half a ");
     await appendFile(file, "line: é\n");
-    await expect.poll(() => said).toEqual(["web: half a line: é"]);
+    await eventually(() => said, ["web: half a line: é"]);
     await appendFile(file, "the last words\n");
     await follower.close();
     expect(said).toEqual(["web: half a line: é", "web: the last words"]);

@@ -66,9 +66,9 @@ test("a blocked reader survives that the stream and its group vanish, and goes o
   const { seen, handle } = recorder();
   const worker = consumer("a", handle);
   await worker.runOnce(1); // makes the group
-  const reader = `id=${await blocking.client("ID")} `;
+  const id = await blocking.client("ID");
   const blocked = worker.runOnce(10_000);
-  await eventually(async () => String(await redis.client("LIST")).split("\n").find((line) => line.startsWith(reader)), expect.stringMatching(/ flags=\S*b\S* .* cmd=xreadgroup /));
+  await eventually(() => redis.client("LIST", "ID", id), expect.stringMatching(/ flags=\S*b\S* .* cmd=xreadgroup /));
   await redis.del(stream);
   expect(await blocked).toBe(0);
   await append(redis, stream, { key: "after", body: "{}" });

@@ -1,4 +1,5 @@
 import { expect } from "vitest";
+import { eventually } from "./eventually.ts";
 import { fetch } from "./fetch.ts";
 import { inboxKeys, type World } from "./world.ts";
 
@@ -21,7 +22,7 @@ export function deadLettersIn(world: () => World) {
 
   /** Resolves when a statement waits for another one's lock. */
   async function somebodyWaits(): Promise<void> {
-    await expect.poll(async () => (await world().sql("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")).length).toBe(1);
+    await eventually(async () => (await world().sql("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")).length, 1);
   }
 
   async function nothingLeft(): Promise<void> {

@@ -1,10 +1,11 @@
 import { randomInt } from "node:crypto";
-import { findFreePort } from "../../scripts/servers/ports.ts";
+import { findFreePort, HIGHEST_PORT, LOWEST_PORT } from "../../scripts/servers/ports.ts";
 
-/** Of the ports that scripts/servers/ports.ts chooses from, a part for each of the processes that run tests at once. */
-const LOWEST = 20_000, WIDTH = 3_000, PARTS = 4;
+/** Each of the processes that run tests at once has a part of the ports. */
+const PARTS = 4;
+const WIDTH = (HIGHEST_PORT - LOWEST_PORT) / PARTS;
 
-const lowest = LOWEST + WIDTH * (Number(process.env["VITEST_POOL_ID"] ?? 0) % PARTS);
+const lowest = LOWEST_PORT + WIDTH * (Number(process.env["VITEST_POOL_ID"] ?? 0) % PARTS);
 let next = randomInt(WIDTH);
 
 /** A free port that no other test is given, also while nothing listens on it: its server may be bound later, or die and come back. */

@@ -3,6 +3,7 @@ import { Redis } from "ioredis";
 import pg from "pg";
 import { afterEach, expect, test } from "vitest";
 import { isPortFree } from "../../scripts/servers/ports.ts";
+import { eventually } from "./eventually.ts";
 import { startOwnPostgres, startOwnRedis, type OwnServer } from "./own-servers.ts";
 
 let ends: (() => unknown)[] = [];
@@ -77,7 +78,7 @@ test("a PostgreSQL of one's own dies, comes back with all that was committed, pa
   expect(await postgresSays(postgres.uri, "show fsync")).toEqual(["on"]);
 
   const waiting = postgresSays(postgres.uri, "begin; insert into kept values (2); select pg_sleep(60)").catch((error: Error) => error.message);
-  await expect.poll(() => postgresSays(postgres.uri, "select count(*)::int from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()")).toEqual([1]);
+  await eventually(() => postgresSays(postgres.uri, "select count(*)::int from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"), [1]);
   await postgres.kill();
   expect(await waiting).toMatch(/terminated|reset/);
   await expect(postgresSays(postgres.uri, "select 1")).rejects.toThrow();

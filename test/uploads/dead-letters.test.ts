@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createDeadLetters } from "../../src/uploads/dead-letters/dead-letters.ts";
 import { deadLettersIn } from "../support/dead-letters.ts";
+import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
 import { servers } from "../support/servers.ts";
@@ -163,10 +164,10 @@ test("a retry while Redis is down is accepted, and the reconciler queues it", as
     const response = await fetch(`${away.url}/api/dead-letters/${id}/retry`, { method: "POST" });
     expect([response.status, await response.json()]).toEqual([202, { id, status: "accepted", stream_id: null, status_url: `/api/files/${id}/status` }]);
     proxy.set({});
-    await expect.poll(() => away.context.redis.ping().catch(() => "away")).toBe("PONG");
+    await eventually(() => away.context.redis.ping().catch(() => "away"), "PONG");
     away.setClock(new Date(Date.now() + 60_000));
     expect(await away.reconcile()).toMatchObject({ requeued: 1 });
-    await expect.poll(async () => { await away.settleAll().catch(() => {}); return away.ledger(); }).toBe(1);
+    await eventually(async () => { await away.settleAll().catch(() => {}); return away.ledger(); }, 1);
   } finally {
     await away.close();
     await proxy.close();

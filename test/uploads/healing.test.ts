@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Unavailable } from "../../src/core/errors.ts";
 import { createAudit, describeAudit } from "../../src/uploads/audit/audit.ts";
+import { deadLettersIn } from "../support/dead-letters.ts";
 import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { fetch } from "../support/fetch.ts";
@@ -120,7 +121,7 @@ describe("the same bytes under the same Idempotency-Key, after the first ones", 
     inbox.find = async (id) => {
       inbox.find = find;
       second = world.put("first.bin", large, headers);
-      await expect.poll(async () => (await world.sql("select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")).length).toBe(1);
+      await deadLettersIn(() => world).somebodyWaits();
       return find(id);
     };
     inbox.replace = (...args) => (replaced++, replace(...args));
