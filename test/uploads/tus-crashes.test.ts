@@ -34,12 +34,16 @@ async function assertOneFile(location: string, bytes: Uint8Array): Promise<void>
   expect(stored.equals(bytes)).toBe(true);
 }
 
-/** The record of the upload cannot be changed any more once it is accepted, as if the process had died there. */
-async function dieBeforeFinished(work: () => Promise<unknown>): Promise<void> {
+/**
+ * The record of the upload cannot be changed any more once it is accepted, as if the process had died there.
+ * @param after  so many records, such as those of its first parts, are changed before
+ */
+async function dieBeforeFinished(work: () => Promise<unknown>, { after = 0 } = {}): Promise<void> {
   const { partials } = world.context;
   const { change } = partials;
+  let finished = 0;
   partials.change = async (partial, changes) => {
-    if (changes.state === "finished") throw new Unavailable("inbox", { cause: new Error("died here") });
+    if (changes.state === "finished" && finished++ >= after) throw new Unavailable("inbox", { cause: new Error("died here") });
     return change(partial, changes);
   };
   await work().finally(() => (partials.change = change));
@@ -112,6 +116,26 @@ test("a final upload of one part is a file, too", async () => {
   expect(made.length).toBeGreaterThanOrEqual(1);
   for (const final of made) await assertOneFile(final.location, bytes);
   expect(await keysOf(part)).toEqual([]);
+});
+
+test.each([0, 1, 2])("a final upload whose process died when %i of its parts were done leaves nothing of any, though theirs was swept before the client asked again", async (after) => {
+  const bytes = tus.bytes(90_000);
+  const parts: string[] = [];
+  for (let from = 0; from < bytes.length; from += 30_000) {
+    parts.push(await begun(30_000, { "Upload-Concat": "partial" }));
+    await tus.patch(parts.at(-1)!, 0, bytes.subarray(from, from + 30_000));
+  }
+  const concat = { "Upload-Concat": `final;${parts.join(" ")}` };
+  await dieBeforeFinished(async () => expect((await tus.create(concat)).status).toBe(503), { after });
+  const { store } = world.context.inbox;
+  for (const part of parts.slice(0, after)) await store.remove((await keysOf(part)).filter((key) => key.startsWith("blobs/"))); // as the sweeper does
+  const again = await tus.create(concat);
+  expect(again.status).toBe(201);
+  await assertOneFile(again.location, bytes);
+  for (const part of parts) {
+    expect(await keysOf(part)).toEqual([]);
+    expect((await world.context.partials.find(tus.idOf(part)))?.state).toBe("finished");
+  }
 });
 
 test("what of an upload cannot be read any more is said to be damaged, and nothing comes of it", async () => {

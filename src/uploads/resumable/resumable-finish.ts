@@ -107,8 +107,18 @@ export function createFinish({ inbox, partials, accept, smallObjectBytes, allowe
     if (isFirst || (error instanceof Failure && error.code === "IDEMPOTENCY_KEY_REUSED")) return false;
     const promised = await accept.promisedHash(claimed.owner_id, claimed.upload_id);
     if (promised === undefined || (!(error instanceof Damaged) && promised !== (await hashOf(pieces)))) return false;
-    await tidyUp(claimed, [], null);
+    await tidyUp(claimed, await partsLeft(claimed), null);
     return true;
+  }
+
+  /** The parts of what is promised already that can still be found: whoever promised it may have died before they were done, too. */
+  async function partsLeft({ concat }: PartialUpload): Promise<PartialUpload[]> {
+    if (concat?.kind !== "final") return [];
+    const found = await Promise.all(concat.parts.map((id) => partials.find(id).catch((error: unknown) => {
+      if (error instanceof Damaged) return undefined;
+      throw error;
+    })));
+    return found.filter((part) => part !== undefined);
   }
 
   /** @throws Damaged when they are not all there */
