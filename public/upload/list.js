@@ -9,7 +9,7 @@ export function openList(list, { act }) {
   const rows = new Map(); // item -> row
   const itemOf = new WeakMap(); // element -> item
   const stale = new Set(); // items with news
-  let planned = false;
+  let planned; // "frame", or the timer of figures, which other news overtakes
   let figuresAt = 0;
 
   list.addEventListener("click", (event) => {
@@ -26,15 +26,20 @@ export function openList(list, { act }) {
   }
 
   function plan(delayMs) {
-    if (planned) return;
-    planned = true;
-    if (delayMs > 0) setTimeout(() => requestAnimationFrame(write), delayMs);
-    else if (document.hidden) setTimeout(write, FIGURES_EVERY_MS); // a hidden page has no frames, and its title counts on
-    else requestAnimationFrame(write);
+    if (planned === "frame" || (planned && (delayMs > 0 || document.hidden))) return;
+    clearTimeout(planned);
+    if (document.hidden) planned = setTimeout(write, FIGURES_EVERY_MS); // a hidden page has no frames, and its title counts on
+    else if (delayMs > 0) planned = setTimeout(nextFrame, delayMs);
+    else nextFrame();
+  }
+
+  function nextFrame() {
+    planned = "frame";
+    requestAnimationFrame(write);
   }
 
   function write() {
-    planned = false;
+    planned = undefined;
     figuresAt = performance.now();
     const fresh = document.createDocumentFragment();
     let left = MOST_A_FRAME;

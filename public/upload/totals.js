@@ -50,8 +50,11 @@ export function openTotals({ items, queue }) {
     }
   }
 
+  /** Four times a second; the first file shows the list at once, and the last one takes it away. */
   function show() {
-    timer ??= setTimeout(write, EVERY_MS);
+    const isDue = panel.hidden !== (items.size === 0);
+    if (isDue) clearTimeout(timer);
+    if (isDue || !timer) timer = setTimeout(write, isDue ? 0 : EVERY_MS);
   }
 
   function write() {

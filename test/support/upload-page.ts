@@ -79,8 +79,12 @@ function uploadPage(page: Page) {
     states: async (): Promise<Record<string, string>> => Object.fromEntries((await rows()).map(({ name, state }) => [name, state])),
     textOf: (name: string) => page.$eval(inRow(name, ""), (row) => row.textContent!.replace(/\s+/g, " ").trim()),
     idOf: (name: string) => page.$eval(inRow(name, ""), (row) => row.getAttribute("data-file-id")),
-    /** Of a row's buttons and links: hold, drop, retry, choose, try, receipt, letter, download. */
-    press: (name: string, act: string) => page.$eval(inRow(name, `//*[@data-act="${act}"]`), (button) => (button as unknown as { click(): void }).click()),
+    /** Of a row's buttons and links, as soon as it is drawn: hold, drop, retry, choose, try, receipt, letter, download. */
+    async press(name: string, act: string) {
+      const selector = inRow(name, `//*[@data-act="${act}"]`);
+      await page.waitForSelector(selector);
+      await page.$eval(selector, (button) => (button as unknown as { click(): void }).click());
+    },
     inRow,
     shown: (selector: string) => page.$eval(selector, (element) => element.checkVisibility() && element.textContent!.replace(/\s+/g, " ").trim()),
     overflow: () => page.evaluate("document.documentElement.scrollWidth - innerWidth") as Promise<number>,

@@ -46,7 +46,7 @@ async function handIn(uploaderId: string, javaScript: boolean): Promise<void> {
   const input = (await page.$("input[type=file]"))! as Awaited<ReturnType<typeof page.waitForSelector>>;
   await (input as never as { uploadFile(...paths: string[]): Promise<void> }).uploadFile(join(folder, "report.txt"));
   const toReceipt = javaScript ? '[data-state="received"] [data-act="receipt"]' : "button[type=submit]";
-  await page.waitForSelector(toReceipt);
+  await page.waitForSelector(toReceipt, { visible: true });
   await Promise.all([page.waitForNavigation(), page.click(toReceipt)]);
 }
 

@@ -50,7 +50,7 @@ const fast = () => person.page.emulateNetworkConditions(null);
 async function begin(name: string, sizeBytes = 3 * MIB) {
   const bytes = randomBytes(sizeBytes);
   const path = await uploader.file(name, bytes);
-  await slow(MIB);
+  await slow(MIB / 2);
   await person.choose(path);
   await eventually(async () => (await state(name)) === "sending" && (await bytesAt(name)) > 0.2, true);
   return { path, sha256: createHash("sha256").update(bytes).digest("hex") };
@@ -75,6 +75,23 @@ describe("a file on its way", () => {
     await person.press("paused.bin", "hold");
     await expectStoredOnce("paused.bin", sha256);
     expect(patches()).toEqual([0, offset]);
+  });
+
+  test("answers a press with the next frame, not with its next figures", async () => {
+    await begin("pressed.bin");
+    const seen = await person.page.evaluate(`(async () => {
+      const nextFrame = () => new Promise(requestAnimationFrame);
+      const row = document.querySelector("[data-upload]");
+      const bar = row.querySelector("progress");
+      const old = bar.value;
+      while (bar.value === old) await nextFrame();
+      for (let frame = 0; frame < 6; frame++) await nextFrame(); // 100 ms: more bytes went out, and their figures wait for their turn
+      row.querySelector('[data-act="hold"]').click();
+      await nextFrame();
+      await nextFrame();
+      return row.dataset.state;
+    })()`);
+    expect(seen).toBe("paused");
   });
 
   test("is cancelled, on the server too", async () => {
@@ -154,7 +171,7 @@ describe("a reload", () => {
   });
 
   test("in another tab does not offer what is under way in this one", async () => {
-    await begin("one-tab.bin", 12 * MIB); // ten seconds for the rest
+    await begin("one-tab.bin", 12 * MIB); // twenty seconds for the rest
     const tab = await person.page.browserContext().newPage();
     await tab.goto(`${url}/upload`);
     await tab.waitForSelector("#upload[data-live]");
