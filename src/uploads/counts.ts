@@ -1,6 +1,6 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
-import { Unavailable } from "../core/errors.ts";
+import { orNull } from "../core/or-null.ts";
 import { within } from "../core/within.ts";
 import type { Db } from "../db/pool.ts";
 import type { TimeSeriesKind } from "../db/time-series.ts";
@@ -80,14 +80,9 @@ export function createCounts({ db, redis, stream, ledger, clock }: CountsSetting
 
   async function read(): Promise<Counts> {
     const degraded: string[] = [];
-    const orNull = (error: unknown): null => {
-      if (!(error instanceof Unavailable)) throw error;
-      degraded.push(error.dependency);
-      return null;
-    };
     const [backlog, totals] = await Promise.all([
-      backlogLength(redis, stream).catch(orNull),
-      within(DATABASE_BUDGET_MS, "postgres", queries.selectTotals(db)).catch(orNull),
+      orNull(backlogLength(redis, stream), degraded),
+      orNull(within(DATABASE_BUDGET_MS, "postgres", queries.selectTotals(db)), degraded),
     ]);
     const now = clock.now();
     return {

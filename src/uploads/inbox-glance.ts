@@ -1,4 +1,5 @@
 import { Unavailable } from "../core/errors.ts";
+import { orNull } from "../core/or-null.ts";
 import { createTurns } from "../core/turns.ts";
 import { within } from "../core/within.ts";
 import type { Inbox } from "./inbox.ts";
@@ -32,11 +33,11 @@ export function createInboxGlance({ inbox, budgetMs = INBOX_BUDGET_MS }: { inbox
   async function retriable(ownerId: string, uploadIds: readonly string[]): Promise<(boolean | null)[]> {
     const known = uploadIds.map((): boolean | null => null);
     const inTurn = createTurns(AT_ONCE);
-    await inTime((waiting) => Promise.all(uploadIds.map((id, i) => inTurn(async () => {
+    await orNull(inTime((waiting) => Promise.all(uploadIds.map((id, i) => inTurn(async () => {
       if (waiting.isOver) return;
-      const manifest = await look(`retriable ${id}`, () => inbox.findRetriable(id), waiting).catch(orUnknown);
+      const manifest = await orNull(look(`retriable ${id}`, () => inbox.findRetriable(id), waiting));
       known[i] = manifest === null ? null : manifest?.owner_id === ownerId;
-    })))).catch(orUnknown);
+    })))));
     return [...known];
   }
 
@@ -72,9 +73,4 @@ export function createInboxGlance({ inbox, budgetMs = INBOX_BUDGET_MS }: { inbox
   }
 
   return { retriable, assertAnswers };
-}
-
-function orUnknown(error: unknown): null {
-  if (error instanceof Unavailable) return null;
-  throw error;
 }

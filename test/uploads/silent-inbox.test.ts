@@ -82,13 +82,13 @@ describe("looking into an inbox that does not answer", () => {
   afterEach(() => world.close());
 
   /** Dead letters whose looks into the inbox are answered when, and as, the test says. */
-  async function openDeadLetters(count: number) {
+  async function openDeadLetters(count: number, inboxBudgetMs = 100) {
     await world.sql("insert into dead_letters (upload_id, owner_id, attempts, code, reason, first_failed_at) select unnest($2::uuid[]), $1, 3, 'X', 'x', now()",
       [OWNER, Array.from({ length: count }, newId)]);
     const looks: { resolve: (value: undefined) => void; reject: (error: unknown) => void }[] = [];
     const { db, inbox, log } = world.context;
     const findRetriable = () => new Promise<undefined>((resolve, reject) => void looks.push({ resolve, reject }));
-    const deadLetters = createDeadLetters({ db, inbox: { ...inbox, findRetriable }, enqueue: async () => null, worker: "w", log, inboxBudgetMs: 100 });
+    const deadLetters = createDeadLetters({ db, inbox: { ...inbox, findRetriable }, enqueue: async () => null, worker: "w", log, inboxBudgetMs });
     const list = async (cursor?: string) => {
       const page = await deadLetters.list(OWNER, 200, cursor);
       return { known: page.deadLetters.map(({ retriable }) => retriable), next: page.nextCursor ?? undefined };
@@ -97,7 +97,7 @@ describe("looking into an inbox that does not answer", () => {
   }
 
   test("is done for a share of a long list, and not for what others look at already", async () => {
-    const { looks, list } = await openDeadLetters(120);
+    const { looks, list } = await openDeadLetters(120, 1_000);
     for (const begun of [50, 100, 120, 120, 120]) {
       expect((await list()).known).toEqual(Array(120).fill(null));
       expect(looks).toHaveLength(begun);
@@ -120,7 +120,7 @@ describe("looking into an inbox that does not answer", () => {
   });
 
   test("may fail when nobody waits for it any more", async () => {
-    const { looks, list } = await openDeadLetters(2);
+    const { looks, list } = await openDeadLetters(2, 1_000);
     await list();
     looks[0]!.reject(new Unavailable("inbox"));
     looks[1]!.reject(new Error("a bug"));

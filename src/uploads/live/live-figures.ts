@@ -1,6 +1,7 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../../core/clock.ts";
 import { Unavailable } from "../../core/errors.ts";
+import { orNull } from "../../core/or-null.ts";
 import { readJson } from "../../core/read-json.ts";
 import { within } from "../../core/within.ts";
 import type { Db } from "../../db/pool.ts";
@@ -107,15 +108,6 @@ function pausedBy(workers: readonly WorkerReport[]): string[] {
 function freeBytes(store: ObjectStore): number | null {
   try {
     return knowsItsDisk(store) ? store.room().freeBytes : null;
-  } catch (error) {
-    if (error instanceof Unavailable) return null;
-    throw error;
-  }
-}
-
-async function orNull<T>(reading: Promise<T>): Promise<T | null> {
-  try {
-    return await reading;
   } catch (error) {
     if (error instanceof Unavailable) return null;
     throw error;

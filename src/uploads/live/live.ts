@@ -2,7 +2,7 @@ import type { Log } from "../../core/log.ts";
 import type { EventStream } from "../../http/event-stream.ts";
 import { describeListed } from "../../files/routes.ts";
 import type { Files } from "../../files/files.ts";
-import { Unavailable } from "../../core/errors.ts";
+import { orNull } from "../../core/or-null.ts";
 import type { Figures, LiveFigures } from "./live-figures.ts";
 
 export interface LiveSettings {
@@ -77,12 +77,8 @@ export function createLive({ stream, figures, files, ownerId, everyMs = EVERY_MS
 
   /** Null: the database does not answer. */
   async function recentFiles() {
-    try {
-      return (await files.list(ownerId, { limit: RECENT_FILES, status: "any" })).files.map(describeListed);
-    } catch (error) {
-      if (error instanceof Unavailable) return null;
-      throw error;
-    }
+    const found = await orNull(files.list(ownerId, { limit: RECENT_FILES, status: "any" }));
+    return found && found.files.map(describeListed);
   }
 
   return { start, stop, latest, reads: () => reads };
