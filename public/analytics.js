@@ -18,6 +18,7 @@ const pause = find("#pause");
 const freshness = find("#freshness");
 const freshnessText = find("#freshness-text");
 const { site, here } = main.dataset;
+const refreshMs = Number(main.dataset.refreshSeconds) * 1000;
 
 let paused = false;
 let spokenAt = performance.now();
@@ -26,14 +27,18 @@ const tail = repeat(TAIL_MS, async () => {
   const { events } = await read(`/stats/latest?${new URLSearchParams({ site_id: site, limit: main.dataset.latest })}`, ANSWER_WITHIN_MS);
   showLatest(events);
 });
-const figures = repeat(Number(main.dataset.refreshSeconds) * 1000, async () => {
+const figures = repeat(refreshMs, async () => {
   const response = await fetch(here, { headers: { accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
   if (!response.ok) throw Object.assign(new Refused(`the server answers ${response.status}`));
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (site === "" && fresh.querySelector("#main").dataset.site !== "" && isUntouched(find("#test-form"))) return location.reload(); // the only site there is needs no choice
   const before = troubles();
   morph(live, fresh.querySelector("#live"));
+  showFreshness();
   speak(before);
 });
+
+const loops = site === "" ? [figures] : [tail, figures];
 
 if (site !== "") {
   pause.hidden = false;
@@ -42,22 +47,21 @@ if (site !== "") {
     pause.textContent = paused ? "Resume" : "Pause";
     follow();
   });
-  // Nobody looks at a hidden tab: it asks for nothing, and catches up when it is shown.
-  document.addEventListener("visibilitychange", follow);
   tail.after(TAIL_MS);
-  figures.after(Number(main.dataset.refreshSeconds) * 1000);
   showFreshness();
 }
+// Nobody looks at a hidden tab: it asks for nothing, and catches up when it is shown.
+document.addEventListener("visibilitychange", follow);
+figures.after(refreshMs); // without a site as well: one may come, or the database
 sendInPlace(() => {
-  if (paused || site === "") return;
-  tail.after(SOON_MS);
-  figures.after(SOON_MS);
+  if (paused) return;
+  for (const loop of loops) loop.after(SOON_MS);
 });
 nameZones();
 offerCopies();
 
 function follow() {
-  for (const loop of [tail, figures]) {
+  for (const loop of loops) {
     if (paused || document.hidden) loop.stop();
     else loop.after(0);
   }
@@ -99,15 +103,19 @@ function repeat(everyMs, work) {
 }
 
 function showFreshness() {
-  const trouble = tail.trouble ?? figures.trouble;
-  const unknown = find('[data-figure="views"]').textContent === "–";
-  freshness.dataset.state = paused ? "paused" : trouble || unknown ? "old" : "live";
-  put(freshnessText, paused ? "Paused" : unknown ? "No figures right now" : trouble ? `Old figures: ${trouble}` : "Live");
-  main.toggleAttribute("data-old", trouble !== undefined && !paused);
+  const shown = [...live.querySelectorAll("[data-figure]")];
+  freshness.hidden = shown.length === 0;
+  if (freshness.hidden) return;
+  const unknown = shown.every((figure) => figure.textContent === "–");
+  const trouble = unknown ? "No figures right now" : figures.trouble ? `Old figures: ${figures.trouble}` : tail.trouble && `Old list: ${tail.trouble}`;
+  freshness.dataset.state = paused ? "paused" : trouble ? "old" : "live";
+  put(freshnessText, paused ? "Paused" : (trouble ?? "Live"));
+  main.toggleAttribute("data-old", figures.trouble !== undefined && !paused);
 }
 
 /** What is wrong is said at once, figures now and then: so many of them every few seconds would drown all else. */
 function speak(before) {
+  if (site === "") return;
   const now = troubles();
   if (now !== "" && withoutFigures(now) !== withoutFigures(before)) return put(find("#spoken"), now);
   if (performance.now() - spokenAt < SPEAK_EVERY_MS) return;
@@ -119,8 +127,12 @@ function troubles() {
   return [...live.querySelectorAll(".state p")].map((line) => line.textContent).join(" ");
 }
 
+function isUntouched(form) {
+  return [...form.elements].every((field) => !(field instanceof HTMLInputElement) || field.value === field.defaultValue);
+}
+
 function withoutFigures(sentences) {
-  return sentences.replace(/[\d.,]+ \w+/g, "");
+  return sentences.replace(/[\d.,:]+( \w+)?\s*/g, "");
 }
 
 /** Browsers know the zones there are, and which one this is. */

@@ -5,9 +5,11 @@
   const to = new URL("/event", src);
   let shown;
 
+  const cut = (text, most) => [...String(text)].slice(0, most).join("");
+
   const send = (event_type, path) => {
     if (!site || navigator.doNotTrack === "1" || navigator.globalPrivacyControl) return;
-    const body = JSON.stringify({ site_id: site, event_type, path: [...path].slice(0, 500).join(""), ...(user ? { user_id: user } : { visitor: "daily" }) });
+    const body = JSON.stringify({ site_id: site, event_type, path: cut(path, 500), ...(user ? { user_id: cut(user, 255) } : { visitor: "daily" }) });
     if (!navigator.sendBeacon?.(to, body)) fetch(to, { method: "POST", body, mode: "no-cors", credentials: "omit", keepalive: true }).catch(() => {});
   };
 
@@ -32,5 +34,9 @@
   });
   view();
 
-  window.connectstorm = (type, { path = location.pathname } = {}) => send(type, path);
+  window.connectstorm = (type, details) => {
+    try {
+      send(cut(type ?? "", 255), details?.path ?? location.pathname);
+    } catch {} // a page is not harmed by what it gives
+  };
 })();

@@ -1,5 +1,5 @@
 /**
- * `npm run guards [-- text]`: switches each guard of test/faults/guards.mjs off (those whose sentence has the text), in a copy
+ * `npm run guards [-- text]`: switches each guard of test/faults/guards.mjs off (those whose sentence or file has the text), in a copy
  * of the tree, and sees that the test named for it fails. What no test misses is either no guard or has no test.
  * First the same tests are run with all guards on: one that fails by itself shows nothing. Of a whole run the outcome is
  * written to docs/reliability.md.
@@ -19,7 +19,7 @@ await prepare(["src", "scripts"]);
 const { startTestServers } = await import("../dist/scripts/test-servers.js");
 const servers = await startTestServers(root, (line) => console.log(line));
 const folder = await mkdtemp(join(tmpdir(), "connectstorm-guards-"));
-const guards = GUARDS.filter((one) => one.guard.includes(wanted));
+const guards = GUARDS.filter(({ guard, file }) => guard.includes(wanted) || file.includes(wanted));
 let unmissed = 0;
 try {
   for (const name of COPIED) await cp(join(root, name), join(folder, name), { recursive: true });

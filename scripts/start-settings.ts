@@ -26,7 +26,7 @@ export interface StartSettings {
 /** @throws Error when PORT is no port or taken */
 export async function readStartSettings(root: string, env: NodeJS.ProcessEnv = process.env): Promise<StartSettings> {
   if (existsSync(join(root, ".env"))) process.loadEnvFile(join(root, ".env"));
-  const host = env["HOST"] || "127.0.0.1";
+  const host = env["HOST"] || env["FLASK_HOST"] || "127.0.0.1";
   const asked = env["PORT"] || env["FLASK_PORT"] || String(DEFAULT_PORT);
   if (!/^\d{1,5}$/.test(asked) || Number(asked) > 65_535) throw new Error(`PORT is ${asked}, which is not a port between 0 and 65535.`);
   const port = Number(asked) || (await findFreePort());

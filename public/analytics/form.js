@@ -22,12 +22,14 @@ async function send(onSent) {
   fault.textContent = "";
   said.textContent = "";
   for (const field of form.elements) field.removeAttribute("aria-invalid");
+  const given = [...form.elements].filter((field) => field instanceof HTMLInputElement).map((field) => [field, field.value]);
   const event = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, value.trim()]));
   try {
     const response = await fetch("/event", {
       method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(event), signal: AbortSignal.timeout(ANSWER_WITHIN_MS),
     });
     if (response.ok) {
+      for (const [field, value] of given) field.defaultValue = value; // nobody's work any more
       tell(event.site_id);
       onSent();
     } else {

@@ -62,7 +62,7 @@ const settings = z.object({
 
   EVENT_ORIGINS: z.string().default("*").transform(readOrigins),
   ADDRESS_EVENTS_PER_MINUTE: whole(0).default(0),
-  EVENT_MAX_AGE_DAYS: whole(1, 36_500).default(3_650),
+  EVENT_MAX_AGE_DAYS: whole(1, 36_500).optional(),
   EVENT_RETENTION_DAYS: whole(1, 36_500).optional(),
   EVENT_ROLLUP_RETENTION_DAYS: whole(1, 36_500).optional(),
   MAX_EVENT_BACKLOG_BYTES: whole(MIB).default(256 * MIB),
@@ -89,7 +89,7 @@ export type Config = z.infer<typeof settings>;
 export const SETTING_NAMES = Object.keys(settings.shape) as readonly (keyof Config)[];
 
 /** Names that older installations use; the name on the right wins where both are set. */
-const LEGACY_NAMES: Record<string, keyof Config> = { FLASK_PORT: "PORT", DATABASE_URL: "PG_URI" };
+const LEGACY_NAMES: Record<string, keyof Config> = { FLASK_HOST: "HOST", FLASK_PORT: "PORT", DATABASE_URL: "PG_URI" };
 
 const EXAMPLE_SECRETS = new Set(["dev", "change-me", "changeme", "secret"]);
 const SHORTEST_SECRET = 32; // characters; 256 bits of hex is 64, of base64 43
@@ -151,6 +151,9 @@ function contradictions(config: Config): string[] {
   }
   if (config.EVENT_ROLLUP_RETENTION_DAYS !== undefined && config.EVENT_ROLLUP_RETENTION_DAYS < (config.EVENT_RETENTION_DAYS ?? Number.POSITIVE_INFINITY)) {
     faults.push("EVENT_ROLLUP_RETENTION_DAYS: figures are kept at least as long as the events (EVENT_RETENTION_DAYS)");
+  }
+  if (config.EVENT_MAX_AGE_DAYS !== undefined && config.EVENT_MAX_AGE_DAYS > (config.EVENT_ROLLUP_RETENTION_DAYS ?? Number.POSITIVE_INFINITY)) {
+    faults.push("EVENT_MAX_AGE_DAYS: no more than EVENT_ROLLUP_RETENTION_DAYS, or late events would be added to days whose other figures are gone");
   }
   if (Boolean(config.S3_ACCESS_KEY_ID) !== Boolean(config.S3_SECRET_ACCESS_KEY)) {
     faults.push("S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY: set both or neither");

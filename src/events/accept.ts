@@ -3,7 +3,6 @@ import { Failure, Unavailable } from "../core/errors.ts";
 import { failpoint } from "../core/failpoints.ts";
 import { newId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
-import { createRefusals } from "../http/refusals.ts";
 import { appendTogether } from "../stream/append.ts";
 import type { EventBacklog } from "./backlog.ts";
 import { writeUnit, type Event, type WrittenBatch } from "./messages.ts";
@@ -39,8 +38,7 @@ export type AcceptEvents = ReturnType<typeof createAcceptEvents>;
  */
 export function createAcceptEvents({ redis, stream, spool, backlog, log }: AcceptSettings) {
   const waiting: Waiting[] = [];
-  const counted = { accepted: 0, spooled: 0, refused: 0 };
-  const note = createRefusals((code: string, refused) => log.warn({ code, refused }, "the door refuses events"));
+  const counted = { accepted: 0, spooled: 0 };
   let running = false;
   let spoolLoggedAt = Number.NEGATIVE_INFINITY;
 
@@ -52,14 +50,7 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
       if (running) return;
       running = true;
       setImmediate(run); // with whoever else is read in this turn of the event loop
-    }).then(() => void (counted.accepted += events.length), (error: unknown) => { throw refusing(error, events.length); });
-  }
-
-  /** Counts what is refused for want of room or of a dependency, and has the log tell of it. @returns the error */
-  function refusing<Refusal>(error: Refusal, events = 1): Refusal {
-    counted.refused += events;
-    if (error instanceof Failure) note(error.code);
-    return error;
+    }).then(() => void (counted.accepted += events.length));
   }
 
   async function run(): Promise<void> {
@@ -110,16 +101,7 @@ export function createAcceptEvents({ redis, stream, spool, backlog, log }: Accep
     log.warn({ err: because, batches: counted.spooled }, "redis does not take events: they wait on the disk");
   }
 
-  /** Before a body is read. @throws Failure EVENTS_BACKLOG_FULL */
-  function assertRoom(): void {
-    try {
-      backlog.assertRoom();
-    } catch (error) {
-      throw refusing(error);
-    }
-  }
-
-  return { accept, assertRoom, refusing, counted: () => ({ ...counted }) };
+  return { accept, assertRoom: backlog.assertRoom, counted: () => ({ ...counted }) };
 }
 
 function batchesOf(unit: readonly Waiting[]): WrittenBatch[] {

@@ -1,20 +1,27 @@
 import type { Redis } from "ioredis";
 import type { Clock } from "../core/clock.ts";
-import { Unavailable } from "../core/errors.ts";
+import { orNull } from "../core/or-null.ts";
+import { within } from "../core/within.ts";
 import { backlogLength, oldestAgeMs } from "../stream/backlog.ts";
 import type { AcceptEvents } from "./accept.ts";
 import type { Spool } from "./spool.ts";
 import type { Stats } from "./stats/stats.ts";
+import type { TurnedAway } from "./turned-away.ts";
+
+/** Nobody waits longer to hear how things are: who is silent has no word in it. */
+const BUDGET_MS = 1_000;
+const SPOOL_BUDGET_MS = 2_000; // a bucket may have to be listed page by page
 
 export type Intake = ReturnType<typeof createIntake>;
 
 /** What becomes of events between their acceptance and the figures. Null: whoever knows it does not answer. */
-export function createIntake({ redis, stream, spool, stats, acceptEvents, weighEveryMs, clock }: {
+export function createIntake({ redis, stream, spool, stats, acceptEvents, turnedAway, weighEveryMs, clock }: {
   redis: Redis;
   stream: string;
   spool: Spool;
   stats: Stats;
   acceptEvents: AcceptEvents;
+  turnedAway: TurnedAway;
   weighEveryMs: number;
   clock: Clock;
 }) {
@@ -27,18 +34,14 @@ export function createIntake({ redis, stream, spool, stats, acceptEvents, weighE
     return reading.spooled;
   }
 
-  /** As the API shows it. `accepted` and `refused` are of this web process since its start; `refused`: for want of room or of a dependency. */
+  /** As the API shows it. What is accepted and refused is of this web process since its start. */
   async function read() {
     const degraded: string[] = [];
-    const orNull = (error: unknown): null => {
-      if (!(error instanceof Unavailable)) throw error;
-      if (!degraded.includes(error.dependency)) degraded.push(error.dependency);
-      return null;
-    };
     const [waiting, oldestMs, spooled, dead] = await Promise.all([
-      backlogLength(redis, stream).catch(orNull), oldestAgeMs(redis, stream).catch(orNull), weighSpool().catch(orNull), stats.deadLetters().catch(orNull),
+      orNull(within(BUDGET_MS, "redis", backlogLength(redis, stream)), degraded), orNull(within(BUDGET_MS, "redis", oldestAgeMs(redis, stream)), degraded),
+      orNull(within(SPOOL_BUDGET_MS, "inbox", weighSpool()), degraded), orNull(within(BUDGET_MS, "postgres", stats.deadLetters()), degraded),
     ]);
-    const { accepted, refused } = acceptEvents.counted();
+    const { refused, overQuota, spell } = turnedAway.all();
     return {
       waiting_batches: waiting,
       oldest_seconds: oldestMs === null ? null : Math.round((oldestMs ?? 0) / 1000),
@@ -46,8 +49,10 @@ export function createIntake({ redis, stream, spool, stats, acceptEvents, weighE
       spooled_bytes: spooled && spooled.sizeBytes,
       dead_batches: dead && dead.batches,
       dead_events: dead && dead.events,
-      accepted,
-      refused,
+      accepted: acceptEvents.counted().accepted,
+      refused_requests: refused,
+      over_quota_requests: overQuota,
+      last_refusals: spell ?? null,
       degraded,
       timestamp: clock.now(),
     };

@@ -110,6 +110,11 @@ export async function addUsers(tx: Db, active: readonly ActiveUsers[]): Promise<
     [JSON.stringify(active.map(({ siteId, ...rest }) => ({ site_id: siteId, ...rest })))]);
 }
 
+/** What was put off to the COMMIT, such as a deferred foreign key, is held against it now. */
+export async function checkDeferred(tx: Db): Promise<void> {
+  await tx.query("set constraints all immediate");
+}
+
 export interface DeadBatch {
   batch_id: string;
   stream_id: string | null;

@@ -44,23 +44,17 @@ export function createSpoolRecording({ db, spool, recording, stopping, log }: {
       throw error;
     });
     if (!found) return;
-    if ("unreadable" in found) return giveUp(one, "it is no batch of events", found.unreadable, null);
+    if ("unreadable" in found) return giveUp(one, "it is no batch of events", found.unreadable);
     try {
       await recording.record(found);
     } catch (error) {
       if (!isDataError(error)) throw error;
-      // Each by itself: one must not take the others with it.
-      for (const batch of found) {
-        await recording.record([batch]).catch((cause: unknown) => {
-          if (!isDataError(cause)) throw cause;
-          return giveUp({ ...one, key: batch.id }, (cause as Error).message, JSON.stringify(batch.events), batch.events.length);
-        });
-      }
+      for (const batch of found) await recording.recordApart(batch, null);
     }
   }
 
-  async function giveUp({ key }: Spooled, reason: string, message: string, events: number | null): Promise<void> {
-    await insertDeadLetters(db, [{ batch_id: key, stream_id: null, reason, message, events }]);
+  async function giveUp({ key }: Spooled, reason: string, message: string): Promise<void> {
+    await insertDeadLetters(db, [{ batch_id: key, stream_id: null, reason, message, events: null }]);
     log.error({ batches: 1, reason }, "batches of events were given up");
   }
 

@@ -1,5 +1,5 @@
 import { failpoint } from "../core/failpoints.ts";
-import { isId } from "../core/ids.ts";
+import { isId, newId } from "../core/ids.ts";
 import type { Log } from "../core/log.ts";
 import { isDataError, type CopyDb, type Database } from "../db/pool.ts";
 import type { Entry } from "../stream/consumer.ts";
@@ -26,6 +26,8 @@ export interface Recorded {
 export const MOST_ATTEMPTS = 3;
 /** Of one transaction. With 5,000 of them a row of the figures is written again five times as often. */
 const MOST_EVENTS_AT_ONCE = 25_000;
+/** So many events at fault are found in a batch, one by one; what is left of it then is taken as it comes. */
+const MOST_SINGLED_OUT = 50;
 
 export type Recording = ReturnType<typeof createRecording>;
 
@@ -52,9 +54,9 @@ export function createRecording({ db, stopping, log }: RecordSettings) {
       for (const entry of slice) {
         const events = isId(entry.key) ? readBody(entry.body) : undefined;
         if (events) batches.push({ entry, batch: { id: entry.key, events } });
-        else dead.push(deadOf(entry, "it is no batch of events", undefined));
+        else dead.push({ batch_id: entry.key, stream_id: entry.id, reason: "it is no batch of events", message: entry.body, events: null });
       }
-      add(all, await recordSome(batches, again, dead));
+      add(all, await recordSome(batches, again));
       if (dead.length > 0) await giveUp(dead);
     }
     log.info({ entries: entries.length, ...all, again: again.size, ms: Math.round(performance.now() - startedAt) }, "events recorded");
@@ -62,34 +64,32 @@ export function createRecording({ db, stopping, log }: RecordSettings) {
   }
 
   /** Where one of them cannot be recorded, each is tried by itself, so that it takes no other one with it. */
-  async function recordSome(batches: { entry: Entry; batch: Batch }[], again: Set<string>, dead: queries.DeadBatch[]): Promise<Recorded> {
+  async function recordSome(batches: { entry: Entry; batch: Batch }[], again: Set<string>): Promise<Recorded> {
     try {
       const recorded = await record(batches.map(({ batch }) => batch));
       for (const { entry } of batches) attempts.delete(entry.id);
       return recorded;
     } catch (error) {
       if (!isDataError(error)) throw error;
-      if (batches.length === 1) {
-        judge(batches[0]!, error as Error, again, dead);
-        return { events: 0, repeated: 0 };
-      }
+      if (batches.length === 1) return judge(batches[0]!, error as Error, again);
       const all: Recorded = { events: 0, repeated: 0 };
       const half = Math.ceil(batches.length / 2);
-      for (const part of [batches.slice(0, half), batches.slice(half)]) add(all, await recordSome(part, again, dead));
+      for (const part of [batches.slice(0, half), batches.slice(half)]) add(all, await recordSome(part, again));
       return all;
     }
   }
 
-  function judge({ entry, batch }: { entry: Entry; batch: Batch }, error: Error, again: Set<string>, dead: queries.DeadBatch[]): void {
+  async function judge({ entry, batch }: { entry: Entry; batch: Batch }, error: Error, again: Set<string>): Promise<Recorded> {
     const failed = (attempts.get(entry.id) ?? 0) + 1;
     log.warn({ err: error, streamId: entry.id, attempt: failed }, "a batch of events could not be recorded");
     if (failed < MOST_ATTEMPTS) {
       attempts.set(entry.id, failed);
       again.add(entry.id);
-      return;
+      return { events: 0, repeated: 0 };
     }
+    const recorded = await recordApart(batch, entry.id);
     attempts.delete(entry.id);
-    dead.push(deadOf(entry, error.message, batch.events.length));
+    return recorded;
   }
 
   async function giveUp(dead: queries.DeadBatch[]): Promise<void> {
@@ -116,9 +116,74 @@ export function createRecording({ db, stopping, log }: RecordSettings) {
     }
   }
 
+  /**
+   * A batch with something that the database does not take: that becomes a dead letter, and the rest is recorded, in one
+   * transaction under the batch's id. What was given up has an id of its own, under which it can be put back.
+   * @throws Unavailable
+   */
+  async function recordApart(batch: Batch, streamId: string | null): Promise<Recorded> {
+    const faulty = new Map<Event, string>();
+    await findFaulty(batch.events, faulty);
+    const good = batch.events.filter((event) => !faulty.has(event));
+    try {
+      const recorded = await db.transaction((tx) => recordWithout(tx, { id: batch.id, events: good }, faulty, streamId));
+      if (recorded === undefined) return { events: 0, repeated: good.length };
+      if (faulty.size > 0) log.error({ events: faulty.size, recorded, reason: firstOf(faulty) }, "events were given up");
+      return { events: recorded, repeated: good.length - recorded };
+    } catch (error) {
+      if (!isDataError(error)) throw error;
+      await giveUp([{ batch_id: batch.id, stream_id: streamId, reason: (error as Error).message, message: JSON.stringify(batch.events), events: batch.events.length }]);
+      return { events: 0, repeated: 0 };
+    } finally {
+      users.forget();
+    }
+  }
+
+  /** @returns how many rows there are now; undefined: the batch was recorded before */
+  async function recordWithout(tx: CopyDb, batch: Batch, faulty: ReadonlyMap<Event, string>, streamId: string | null): Promise<number | undefined> {
+    if ((await queries.insertBatches(tx, [batch.id])).size === 0) return undefined;
+    const { events } = await recordEvents(tx, batch.events);
+    if (faulty.size === 0) return events;
+    const message = JSON.stringify([...faulty.keys()]);
+    await queries.insertDeadLetters(tx, [{ batch_id: newId(), stream_id: streamId, reason: firstOf(faulty), message, events: faulty.size }]);
+    return events;
+  }
+
+  /** Tries halves of halves, each in a transaction that is taken back: so nobody waits for rows of it, nor it for others' in a circle. */
+  async function findFaulty(events: readonly Event[], faulty: Map<Event, string>): Promise<void> {
+    const reason = await faultOf(events);
+    if (reason === undefined) return;
+    if (events.length === 1 || faulty.size >= MOST_SINGLED_OUT) {
+      for (const event of events) faulty.set(event, reason);
+      return;
+    }
+    const half = Math.ceil(events.length / 2);
+    await findFaulty(events.slice(0, half), faulty);
+    await findFaulty(events.slice(half), faulty);
+  }
+
+  /** What the database has against them, in its words. Undefined: nothing. */
+  async function faultOf(events: readonly Event[]): Promise<string | undefined> {
+    try {
+      await db.transaction(async (tx) => {
+        await recordEvents(tx, events);
+        await queries.checkDeferred(tx);
+        throw new TakenBack();
+      });
+    } catch (error) {
+      if (isDataError(error)) return (error as Error).message;
+      if (!(error instanceof TakenBack)) throw error;
+    }
+    return undefined;
+  }
+
   async function recordOnce(tx: CopyDb, batches: ReadonlyMap<string, Batch>) {
     const fresh = await queries.insertBatches(tx, [...batches.keys()]);
-    const events = await withoutRepeats(tx, [...fresh].flatMap((id) => batches.get(id)!.events));
+    return recordEvents(tx, [...fresh].flatMap((id) => batches.get(id)!.events));
+  }
+
+  async function recordEvents(tx: CopyDb, given: readonly Event[]) {
+    const events = await withoutRepeats(tx, given);
     const seen: string[] = [];
     const server = await queries.selectServer(tx);
     users.ofServer(server);
@@ -133,7 +198,7 @@ export function createRecording({ db, stopping, log }: RecordSettings) {
   }
 
   /** Of those with an id of their sender's the first one, and only if it never came before. */
-  async function withoutRepeats(tx: CopyDb, events: Event[]): Promise<Event[]> {
+  async function withoutRepeats(tx: CopyDb, events: readonly Event[]): Promise<readonly Event[]> {
     const sites = new Map<string, queries.SentIds & { known: Set<string> }>();
     events.forEach(([site_id, , , , , eventId], place) => {
       if (eventId === null) return;
@@ -149,8 +214,16 @@ export function createRecording({ db, stopping, log }: RecordSettings) {
     return events.filter((event, place) => event[5] === null || fresh.has(place));
   }
 
-  return { recordEntries, record };
+  return { recordEntries, record, recordApart };
 }
+
+function firstOf(faulty: ReadonlyMap<Event, string>): string {
+  const [reason] = faulty.values();
+  return reason!;
+}
+
+/** Ends a transaction that was only a trial. */
+class TakenBack extends Error {}
 
 function* slicesOf(entries: readonly Entry[]): Generator<Entry[]> {
   let slice: Entry[] = [];
@@ -167,10 +240,6 @@ function* slicesOf(entries: readonly Entry[]): Generator<Entry[]> {
 
 /** Of an event in an entry, about; how many there are is not known before it is parsed. */
 const LEAST_CHARACTERS = 80;
-
-function deadOf(entry: Entry, reason: string, events: number | undefined): queries.DeadBatch {
-  return { batch_id: entry.key, stream_id: entry.id, reason, message: entry.body, events: events ?? null };
-}
 
 function add(sum: Recorded, one: Recorded): void {
   sum.events += one.events;

@@ -1,5 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
+import { earlierNow } from "../db/earlier-now.ts";
 import type { Database } from "../db/pool.ts";
 import type { TimeSeries } from "../db/time-series.ts";
 import { dayOf, quarterOf } from "./quarters.ts";
@@ -29,8 +30,9 @@ export function createEventsUpkeep({ db, timeSeries, retentionDays, rollupRetent
     await db.exclusively(LOCK, async () => {
       const series = await timeSeries();
       await series.prepare(EVENTS, clock.now());
-      if (retentionDays !== undefined) await dropEvents(series, before(retentionDays));
-      if (rollupRetentionDays !== undefined) await dropFigures(dayOf(quarterOf(before(rollupRetentionDays).getTime())));
+      const nowMs = (await earlierNow(db, clock)).getTime();
+      if (retentionDays !== undefined) await dropEvents(series, new Date(nowMs - retentionDays * DAY_MS));
+      if (rollupRetentionDays !== undefined) await dropFigures(dayOf(quarterOf(nowMs - rollupRetentionDays * DAY_MS)));
     });
   }
 
@@ -57,10 +59,6 @@ export function createEventsUpkeep({ db, timeSeries, retentionDays, rollupRetent
       removed += rows;
       if (isAll) return removed;
     }
-  }
-
-  function before(days: number): Date {
-    return new Date(clock.now().getTime() - days * DAY_MS);
   }
 
   return { runOnce };

@@ -1,7 +1,8 @@
 import { createHmac } from "node:crypto";
-import { Router, type Request, type Response } from "express";
+import { Router, type Request, type RequestHandler, type Response } from "express";
 import type { Clock } from "../core/clock.ts";
 import { Failure } from "../core/errors.ts";
+import type { Log } from "../core/log.ts";
 import { allow, sendJson } from "../http/answer-errors.ts";
 import { addressOf } from "../http/client-address.ts";
 import { createCrossOrigin } from "../http/cross-origin.ts";
@@ -13,9 +14,11 @@ import type { AcceptEvents } from "./accept.ts";
 import type { Event } from "./messages.ts";
 import { readEvent } from "./read-event.ts";
 import { MOST_EVENT_BYTES, parseJson, readEvents } from "./read-events.ts";
+import type { TurnedAway } from "./turned-away.ts";
 
 export interface EventDoorSettings {
   acceptEvents: AcceptEvents;
+  turnedAway: TurnedAway;
   /** Of events a minute, by "events". */
   rates: RateLimits;
   maxAgeDays: number;
@@ -30,6 +33,7 @@ const SMALL_BODY_BYTES = 4 * 1024;
 /** Of a body whose length is not said beforehand: what it may hold has to be set aside while it comes. */
 const MOST_UNANNOUNCED_BYTES = 1024 * 1024;
 const MOST_EVENTS_BYTES = 10 * 1024 * 1024; // 10,000 events of a kilobyte
+const UNANNOUNCED = "Without a Content-Length one request takes at most 1 MiB of events. With it: 10 MiB.";
 /** A body as text, as values, as events, and as what is sent on. */
 const COPIES = 5;
 const MEMORY_BYTES = 96 * 1024 * 1024;
@@ -41,12 +45,20 @@ const JSON_TYPE = /^(application\/([\w.+-]+\+)?json|application\/(x-)?(ndjson|js
 export type EventDoor = ReturnType<typeof createEventDoor>;
 
 /** From a request to a promise: what a page of ours or an endpoint answers with is theirs. */
-export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock }: EventDoorSettings) {
+export function createEventDoor({ acceptEvents, turnedAway, rates, maxAgeDays, secret, clock }: EventDoorSettings) {
   const window = { maxAgeMs: maxAgeDays * DAY_MS };
   const places = createPlaces({ count: MOST_BODIES, memoryBytes: MEMORY_BYTES });
 
-  /** @throws Failure INVALID_EVENT, TOO_MANY_REQUESTS, EVENTS_BACKLOG_FULL; Unavailable */
-  function takeInput(req: Request, res: Response, input: unknown, address = addressOf(req)): Promise<void> {
+  /** What a form of ours has. @throws Failure INVALID_EVENT, TOO_MANY_REQUESTS, EVENTS_BACKLOG_FULL; Unavailable */
+  async function takeInput(req: Request, res: Response, input: unknown): Promise<void> {
+    try {
+      await acceptInput(req, res, input, addressOf(req));
+    } catch (error) {
+      throw turnedAway.counted(error);
+    }
+  }
+
+  function acceptInput(req: Request, res: Response, input: unknown, address: string): Promise<void> {
     const event = reader(req)(input);
     if (typeof event === "string") throw new Failure("INVALID_EVENT", event);
     return acceptLimited(res, address, [event]);
@@ -59,11 +71,14 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
   /** A single event, as JSON. @throws Failure; see docs/errors.md */
   async function takeOne(req: Request, res: Response): Promise<void> {
     const address = addressOf(req);
-    const giveBack = welcome(req, res, address, MOST_EVENT_BYTES);
+    let giveBack: (() => void) | undefined;
     try {
-      await takeInput(req, res, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")), address);
+      giveBack = welcome(req, res, address, MOST_EVENT_BYTES);
+      await acceptInput(req, res, parseJson(await readBody(req, MOST_EVENT_BYTES, "EVENTS_TOO_LARGE")), address);
+    } catch (error) {
+      throw turnedAway.counted(error);
     } finally {
-      giveBack();
+      giveBack?.();
     }
   }
 
@@ -72,13 +87,17 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
     const announced = req.headers["content-length"] !== undefined;
     const mostBytes = announced ? MOST_EVENTS_BYTES : MOST_UNANNOUNCED_BYTES;
     const address = addressOf(req);
-    const giveBack = welcome(req, res, address, mostBytes);
+    let giveBack: (() => void) | undefined;
     try {
-      const { events, refused } = await readEvents(await readBody(req, mostBytes, "EVENTS_TOO_LARGE"), reader(req));
+      giveBack = welcome(req, res, address, mostBytes);
+      const body = await readBody(req, mostBytes, "EVENTS_TOO_LARGE", announced ? undefined : UNANNOUNCED);
+      const { events, refused } = await readEvents(body, reader(req));
       if (events.length > 0) await acceptLimited(res, address, events);
       return { accepted: events.length, refused };
+    } catch (error) {
+      throw turnedAway.counted(error);
     } finally {
-      giveBack();
+      giveBack?.();
     }
   }
 
@@ -99,7 +118,7 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
   }
 
   function takePlace(address: string, needsBytes: number): () => void {
-    if (places.takenBy(address, needsBytes)) throw acceptEvents.refusing(new Failure("TOO_BUSY"));
+    if (places.takenBy(address, needsBytes)) throw new Failure("TOO_BUSY");
     return places.take(address, needsBytes);
   }
 
@@ -109,8 +128,8 @@ export function createEventDoor({ acceptEvents, rates, maxAgeDays, secret, clock
   }
 
   /**
-   * A visitor without a cookie: whoever comes to this site on this day of UTC from this address with this browser. Nothing
-   * of that can be read from it, and tomorrow it is another one.
+   * A visitor without a cookie: whoever comes to this site on this day of UTC from this address with this browser. Tomorrow it is
+   * another one. Who has the secret could find the address by trying all there are; nobody else can read anything from it.
    */
   function visitorOf(req: Request, siteId: string, now: number): string {
     const parts = [new Date(now).toISOString().slice(0, 10), siteId, req.ip ?? "", req.headers["user-agent"] ?? ""];
@@ -135,16 +154,18 @@ const ACCEPTED_HEADERS = { "Content-Type": "application/json; charset=utf-8", "C
  * POST /event and POST /events, for programs, and for pages of other origins.
  * @param origins  of pages that may send, or "*"
  */
-export function createEventsRouter({ door, origins }: { door: EventDoor; origins: readonly string[] }): Router {
+export function createEventsRouters({ door, origins, log }: { door: EventDoor; origins: readonly string[]; log: Log }): [RequestHandler, Router] {
   const router = Router();
   const { admit, preflight } = createCrossOrigin(origins, ["POST"]);
 
+  async function takeOne(req: Request, res: Response): Promise<void> {
+    admit(req, res);
+    await door.takeOne(req, res);
+    res.writeHead(202, ACCEPTED_HEADERS).end(ACCEPTED);
+  }
+
   router.route("/event")
-    .post(async (req, res) => {
-      admit(req, res);
-      await door.takeOne(req, res);
-      res.writeHead(202, ACCEPTED_HEADERS).end(ACCEPTED);
-    })
+    .post(takeOne)
     .options(preflight)
     .all(allow("POST", "OPTIONS"));
 
@@ -154,10 +175,13 @@ export function createEventsRouter({ door, origins }: { door: EventDoor; origins
       const { accepted, refused } = await door.takeMany(req, res);
       if (accepted > 0) return sendJson(res, 202, { status: "accepted", accepted, refused });
       const { status, code } = new Failure("INVALID_EVENT");
+      log.debug({ requestId: res.locals.requestId, code }, "request refused");
       sendJson(res, status, { error: "None of the events is valid.", code, request_id: res.locals.requestId, accepted, refused });
     })
     .options(preflight)
     .all(allow("POST", "OPTIONS"));
 
-  return router;
+  // As nearly all requests are written: a router and a route would be a twentieth of an event's time.
+  const shortcut: RequestHandler = (req, res, next) => (req.method === "POST" && req.url === "/event" ? takeOne(req, res).catch(next) : next());
+  return [shortcut, router];
 }

@@ -2,6 +2,7 @@ import type { ErrorRequestHandler, Request, RequestHandler, Response } from "exp
 import { Failure, FAILURES, Unavailable, type Dependency, type FailureCode } from "../core/errors.ts";
 import type { Log } from "../core/log.ts";
 import { pageHeaders } from "./page-headers.ts";
+import { createRefusals } from "./refusals.ts";
 import { keepOpenAfterAnswer, lingerThenDestroy } from "./server.ts";
 
 const RETRY_AFTER_SECONDS = 5;
@@ -11,20 +12,30 @@ const RETRY_AFTER_SECONDS = 5;
  * everybody else. Only Failure and Unavailable are expected; anything else is a bug, is logged, and answers 500.
  */
 export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; answerError: ErrorRequestHandler } {
-  const answerNotFound: RequestHandler = (req, res) => answer(req, res, new Failure("NOT_FOUND"));
+  const warnOnceAMinute = createRefusals((_kind: string, refused, refusal: object) => log.warn({ ...refusal, refused }, "request refused"));
+
+  const answerNotFound: RequestHandler = (req, res, next) => answerError(new Failure("NOT_FOUND"), req, res, next);
 
   const answerError: ErrorRequestHandler = (error, req, res, _next) => {
     const failure = toFailure(error);
     const requestId: string = res.locals.requestId;
     if (failure.status === 500) log.error({ err: error, requestId, method: req.method }, "request failed: a bug");
-    else if (failure.status >= 500 && !isShedding(failure)) log.warn({ err: error, requestId, code: failure.code }, "request refused");
-    else log.debug({ requestId, code: failure.code }, "request refused");
+    else if (!isTold(error, failure, requestId)) log.debug({ requestId, code: failure.code }, "request refused");
     if (res.headersSent || res.destroyed) {
       req.socket.destroy(); // the answer broke off in the middle; a reset is the only way left to say so
       return;
     }
     answer(req, res, failure);
   };
+
+  /** @returns whether the log has a line for people */
+  function isTold(err: unknown, failure: Failure, requestId: string): boolean {
+    const { status, code, cause } = failure;
+    if (status < 500 || isShedding(failure)) return false;
+    if (cause instanceof Unavailable) return warnOnceAMinute(`${code} ${cause.dependency}`, { err, requestId, code });
+    log.warn({ err, requestId, code }, "request refused");
+    return true;
+  }
 
   function answer(req: Request, res: Response, failure: Failure): void {
     const requestId: string = res.locals.requestId;
@@ -48,7 +59,7 @@ export function createAnswerErrors(log: Log): { answerNotFound: RequestHandler; 
   return { answerNotFound, answerError };
 }
 
-/** The door sheds load: thousands of lines with stacks would only add to it. It says so itself, once a minute. */
+/** The door sheds load, and says so itself. */
 function isShedding({ code, cause }: Failure): boolean {
   return code === "TOO_BUSY" || code === "BACKLOG_FULL" || code === "EVENTS_BACKLOG_FULL" || (code === "OUT_OF_SPACE" && cause === undefined);
 }

@@ -4,8 +4,8 @@ import { nonce } from "../core/ids.ts";
 
 /** Counters that several processes share. See stream/counters.ts. */
 export interface SharedCounters {
-  /** Puts down what `by` has counted in all (0: only reads) and returns what everybody has. Telling it twice changes nothing. @throws Unavailable */
-  exchange(changes: readonly { key: string; by: string; counted: number }[], expireSeconds: number): Promise<number[]>;
+  /** Puts down what `by` has counted in all (undefined: only reads) and returns what everybody has. Telling it twice changes nothing. @throws Unavailable */
+  exchange(changes: readonly { key: string; by: string; counted: number | undefined }[], expireSeconds: number): Promise<number[]>;
 }
 
 export interface RateLimitSettings {
@@ -63,36 +63,56 @@ export function createRateLimits({ quotas, counters, code = "TOO_MANY_UPLOADS", 
   let stopped = false;
 
   /**
-   * Does the work if no policy is against it, counts it when it did not throw, and tells the client what is left, whatever comes.
+   * Does the work if no policy is against it, counts it unless it throws or, later, rejects, and tells the client what is left, whatever
+   * comes. Another process that learned of it before it rejected counts it until its window is over.
    * @param subjects  whom it counts for, under each policy's name
    * @param weight  as how many it counts; where one more fits, all of them do, and what is too much is missing later
    * @throws Failure of the settings' code, which counts for nobody; and what the work throws
    */
   function limited<T>(res: Response, subjects: Readonly<Record<string, string>>, work: () => T, weight = 1): T {
     if (policies.length === 0) return work();
+    const counts = policies.map(({ name, counts: known }) => countOf(known, `rate:${name}:${subjects[name]}`, Math.floor(now() / WINDOW_MS), nextName));
+    const { header, waitMs } = standing(counts, weight);
+    res.setHeader("RateLimit-Policy", policyHeader);
+    res.setHeader("RateLimit", header);
+    if (waitMs > 0) throw new Failure(code, undefined, { retryAfterSeconds: Math.ceil(waitMs / 1000) });
+    const tellAgain = () => !res.headersSent && res.setHeader("RateLimit", standing(counts, 0).header);
+    let done: T;
+    try {
+      done = work();
+    } catch (error) {
+      tellAgain();
+      throw error;
+    }
+    add(counts, weight);
+    if (done instanceof Promise) done.catch(() => {
+      add(counts, -weight);
+      tellAgain();
+    });
+    return done;
+  }
+
+  /** What is left of each policy once `taken` more are taken, and how long to wait until one fits. */
+  function standing(counts: readonly Count[], taken: number): { header: string; waitMs: number } {
     const at = now();
-    const counts: Count[] = [];
-    let header = "";
     let waitMs = 0;
-    for (const { name, quota, counts: known } of policies) {
-      const count = countOf(known, `rate:${name}:${subjects[name]}`, Math.floor(at / WINDOW_MS), nextName);
+    const header = policies.map(({ name, quota }, place) => {
+      const count = counts[place]!;
       const free = quota - used(count, at);
       const policyWaitMs = free >= 1 ? 0 : untilFree(count, quota, at);
       waitMs = Math.max(waitMs, policyWaitMs);
       const resetMs = policyWaitMs || WINDOW_MS - (at % WINDOW_MS);
-      header += `${header && ", "}"${name}";r=${Math.max(0, Math.floor(free) - Math.max(1, weight))};t=${Math.ceil(resetMs / 1000)}`;
-      counts.push(count);
-    }
-    res.setHeader("RateLimit-Policy", policyHeader);
-    res.setHeader("RateLimit", header);
-    if (waitMs > 0) throw new Failure(code, undefined, { retryAfterSeconds: Math.ceil(waitMs / 1000) });
-    const done = work();
+      return `"${name}";r=${Math.max(0, Math.floor(free) - taken)};t=${Math.ceil(resetMs / 1000)}`;
+    }).join(", ");
+    return { header, waitMs };
+  }
+
+  function add(counts: readonly Count[], weight: number): void {
     for (const count of counts) {
       count.own += weight;
       changed.add(count);
     }
     arm();
-    return done;
   }
 
   function arm(): void {
@@ -110,7 +130,7 @@ export function createRateLimits({ quotas, counters, code = "TOO_MANY_UPLOADS", 
     const sent = [...changed].map((count) => ({ count, counted: count.own, reads: !count.beforeKnown }));
     changed.clear();
     const changes = sent.flatMap(({ count: { key, window, by }, counted, reads }) => [
-      { key: `${key}:${window}`, by, counted }, ...(reads ? [{ key: `${key}:${window - 1}`, by, counted: 0 }] : []),
+      { key: `${key}:${window}`, by, counted }, ...(reads ? [{ key: `${key}:${window - 1}`, by, counted: undefined }] : []),
     ]);
     try {
       const totals = (await counters.exchange(changes, EXPIRE_SECONDS)).values();

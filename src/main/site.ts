@@ -10,10 +10,11 @@ import { createAcceptEvents } from "../events/accept.ts";
 import { createAnalyticsPagesRouter } from "../events/page/analytics-pages.ts";
 import { createEventBacklog } from "../events/backlog.ts";
 import { createIntake } from "../events/intake.ts";
-import { createEventDoor, createEventsRouter } from "../events/routes.ts";
+import { createEventDoor, createEventsRouters } from "../events/routes.ts";
 import { createStats } from "../events/stats/stats.ts";
 import { createStatsRouter } from "../events/stats/stats-routes.ts";
 import { createTrackerRouter } from "../events/page/tracker-routes.ts";
+import { createTurnedAway } from "../events/turned-away.ts";
 import { createDownloads } from "../files/downloads.ts";
 import { createFilesRouter } from "../files/routes.ts";
 import { createAnswerErrors } from "../http/answer-errors.ts";
@@ -53,6 +54,7 @@ import { createHealthRouter } from "./ready.ts";
 import type { Running } from "./shutdown.ts";
 
 const CLOSE_IDLE_EVERY_MS = 100;
+const MOST_EVENT_AGE_DAYS = 3_650;
 const LOOK_AT_DISK_EVERY_MS = 1_000;
 const LOOK_AT_BUCKET_EVERY_MS = 10_000; // 1,000 uploads a request, and each costs a fraction of a cent
 
@@ -124,9 +126,10 @@ export async function openSite(context: Context): Promise<Site> {
   const eventRates = createRateLimits({
     quotas: { events: config.ADDRESS_EVENTS_PER_MINUTE }, code: "TOO_MANY_REQUESTS", counters: createCounters(redis, config.REDIS_PREFIX),
   });
-  const eventDoor = createEventDoor({ acceptEvents, rates: eventRates, maxAgeDays: config.EVENT_MAX_AGE_DAYS, secret: config.SECRET_KEY, clock });
-  const stats = createStats({ db: requestDb, clock });
-  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, weighEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS, clock });
+  const turnedAway = createTurnedAway({ clock, log });
+  const eventDoor = createEventDoor({ acceptEvents, turnedAway, rates: eventRates, maxAgeDays: config.EVENT_MAX_AGE_DAYS ?? Math.min(MOST_EVENT_AGE_DAYS, config.EVENT_ROLLUP_RETENTION_DAYS ?? MOST_EVENT_AGE_DAYS), secret: config.SECRET_KEY, clock });
+  const stats = createStats({ db: requestDb, rollupRetentionDays: config.EVENT_ROLLUP_RETENTION_DAYS, clock });
+  const intake = createIntake({ redis, stream: eventsStream, spool, stats, acceptEvents, turnedAway, weighEveryMs: config.INBOX === "s3" ? LOOK_AT_BUCKET_EVERY_MS : LOOK_AT_DISK_EVERY_MS, clock });
   const { loopDelay, stop: stopWatching } = watchLoopDelay();
   const app = createApp({
     viewsFolder: join(ROOT, "views"),
@@ -142,8 +145,8 @@ export async function openSite(context: Context): Promise<Site> {
         if (req.method === "HEAD" && req.path.startsWith(UPLOADS_PATH)) throw new Failure("UPLOAD_IN_USE"); // 503 would have tus clients begin anew
         throw new Failure("SHUTTING_DOWN");
       },
+      ...createEventsRouters({ door: eventDoor, origins: config.EVENT_ORIGINS, log }), // an event has less to do than an upload, so it pays more for each step
       authenticate,
-      createEventsRouter({ door: eventDoor, origins: config.EVENT_ORIGINS }), // an event has less to do than an upload, so it pays more for each step
       createUploadsRouter({ door, statusOf, counts, audit }),
       createTusRouter({ resumable, accept, inbox, admission, rates, limitBytes: config.MAX_UPLOAD_BYTES }),
       createStatsRouter({ stats, intake }),

@@ -9,9 +9,12 @@ export function backlogLength(redis: Redis, stream: string): Promise<number> {
   return command(redis.xlen(stream));
 }
 
-/** What the stream takes of Redis's memory, bytes: from samples, as nobody reads it for this. @throws Unavailable */
+/**
+ * What the stream takes of Redis's memory, bytes. Of all its nodes: five samples, Redis's default, are the five oldest, and what
+ * came since may be a hundred times as large. Costs Redis some 11 ms a GiB of small entries. @throws Unavailable
+ */
 export async function backlogBytes(redis: Redis, stream: string): Promise<number> {
-  return (await command(redis.memory("USAGE", stream))) ?? 0;
+  return (await command(redis.memory("USAGE", stream, "SAMPLES", 0))) ?? 0;
 }
 
 /** For how long the oldest entry has been there, by the clock of Redis. Undefined: there is none. */

@@ -9,16 +9,16 @@ const KEYS_AT_ONCE = 500; // in one pipeline: 1,500 commands
  */
 export function createCounters(redis: Redis, prefix: string) {
   /**
-   * Puts down what `by` has counted in all (0: only reads), for each counter, which then lives for `expireSeconds` more.
+   * Puts down what `by` has counted in all (undefined: only reads), for each counter, which then lives for `expireSeconds` more.
    * @returns their totals over everybody, in the same order
    * @throws Unavailable; then it is not known which of them were written
    */
-  async function exchange(changes: readonly { key: string; by: string; counted: number }[], expireSeconds: number): Promise<number[]> {
+  async function exchange(changes: readonly { key: string; by: string; counted: number | undefined }[], expireSeconds: number): Promise<number[]> {
     const totals: number[] = [];
     for (let at = 0; at < changes.length; at += KEYS_AT_ONCE) {
       const pipeline = redis.pipeline();
       for (const { key, by, counted } of changes.slice(at, at + KEYS_AT_ONCE)) {
-        if (counted > 0) pipeline.hset(prefix + key, by, counted).expire(prefix + key, expireSeconds);
+        if (counted !== undefined) pipeline.hset(prefix + key, by, counted).expire(prefix + key, expireSeconds);
         pipeline.hvals(prefix + key);
       }
       for (const [error, reply] of (await command(pipeline.exec())) ?? []) {

@@ -1,5 +1,6 @@
 import type { Clock } from "../core/clock.ts";
 import type { Log } from "../core/log.ts";
+import { earlierNow } from "../db/earlier-now.ts";
 import type { Database } from "../db/pool.ts";
 import type { TimeSeries } from "../db/time-series.ts";
 import * as queries from "./queries.ts";
@@ -25,7 +26,7 @@ export function createLedgerUpkeep({ db, timeSeries, retentionDays, clock, log }
     const series = await timeSeries();
     await series.prepare(LEDGER, clock.now());
     if (retentionDays === undefined) return 0;
-    const before = new Date(clock.now().getTime() - retentionDays * DAY_MS);
+    const before = new Date((await earlierNow(db, clock)).getTime() - retentionDays * DAY_MS);
     const records = await series.dropBefore(LEDGER, before, queries.subtractFromTotals);
     if (records > 0) log.info({ records, before }, "ledger rows past their retention were dropped");
     return records;

@@ -20,7 +20,7 @@ describe("settings", () => {
   const secret = "0123456789abcdef0123456789abcdef";
 
   test("may have the names of older installations, which give way to ours", () => {
-    expect(parseConfig({ FLASK_PORT: "9000", DATABASE_URL: "postgres://db/x" })).toMatchObject({ PORT: 9000, PG_URI: "postgres://db/x" });
+    expect(parseConfig({ FLASK_HOST: "0.0.0.0", FLASK_PORT: "9000", DATABASE_URL: "postgres://db/x" })).toMatchObject({ HOST: "0.0.0.0", PORT: 9000, PG_URI: "postgres://db/x" });
     expect(parseConfig({ FLASK_PORT: "9000", PORT: "9001" }).PORT).toBe(9001);
   });
 
@@ -46,6 +46,7 @@ describe("settings", () => {
     ["the inbox in the storage", { INBOX_DIR: "./data/..names/inbox", STORAGE_DIR: "data/..names" }, "INBOX_DIR, STORAGE_DIR"],
     ["figures of events that go before the events", { EVENT_RETENTION_DAYS: "30", EVENT_ROLLUP_RETENTION_DAYS: "29" }, "EVENT_ROLLUP_RETENTION_DAYS"],
     ["figures of events that go while the events stay", { EVENT_ROLLUP_RETENTION_DAYS: "400" }, "EVENT_ROLLUP_RETENTION_DAYS"],
+    ["events of days whose figures are gone", { EVENT_RETENTION_DAYS: "30", EVENT_ROLLUP_RETENTION_DAYS: "60", EVENT_MAX_AGE_DAYS: "61" }, "EVENT_MAX_AGE_DAYS"],
     ["an origin with a path", { EVENT_ORIGINS: "https://a.example/" }, "EVENT_ORIGINS"],
     ["half of a pair of keys", { S3_ACCESS_KEY_ID: "x" }, "S3_SECRET_ACCESS_KEY"],
   ])("refuse %s", (_what, env, name) => {

@@ -60,6 +60,17 @@ describe.each(["timescale", "native"] as const)("the ledger on %s", (kind) => {
     expect((await world.sql("select file_name from file_events where file_name like 'old-%' order by file_name")).map((row) => row.file_name)).toEqual(["old-1.txt", "old-40.txt"]);
   });
 
+  test("keeps what only a worker whose clock is ahead takes for old", async () => {
+    const series = await openTimeSeries(world.context.db);
+    await series.prepare("file_events", new Date());
+    await world.put("today.txt", "today");
+    await world.settleAll();
+    await createLedgerUpkeep({
+      db: world.context.db, timeSeries: async () => series, retentionDays: 50, clock: { now: () => new Date(Date.now() + 300 * DAY_MS) }, log: world.context.log,
+    }).runOnce();
+    expect(await world.sql("select file_name from file_events where file_name = 'today.txt'")).toEqual([{ file_name: "today.txt" }]);
+  });
+
   test("keeps its kind, and says so when another is demanded", async () => {
     const other = kind === "timescale" ? "native" : "timescale";
     await expect(migrate({ db: world.context.db, folder: SQL, timeSeries: other, log: world.context.log })).rejects.toThrow(/keeps its kind/);

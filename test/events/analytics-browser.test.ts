@@ -4,6 +4,7 @@ import { openWorkload } from "../../src/main/workload.ts";
 import { openBrowser } from "../support/browser.ts";
 import { eventually } from "../support/eventually.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
+import { servers } from "../support/servers.ts";
 import { openWorld, type World } from "../support/world.ts";
 
 let browser: Browser;
@@ -60,8 +61,8 @@ test("events and figures come by themselves; what is new is marked, what was the
   await eventually(tail, ["pageview /third bob", "click /second –", "pageview /first ada"]);
   expect(await page.$$eval("#latest-rows tr", (rows) => rows.map((row) => [row.className, row.hasAttribute("data-mine")]))).toEqual([["fresh", false], ["fresh", false], ["", true]]);
   await eventually(views, "2");
-  expect(await text('[data-figure="users"]')).toBe("2");
-  expect(await page.$$eval(".bar-name", (names) => names.map((name) => name.textContent))).toEqual(["/first", "/third", "pageview", "click"]);
+  await eventually(() => text('[data-figure="users"]'), "2");
+  await eventually(() => page.$$eval(".bar-name", (names) => names.map((name) => name.textContent)), ["/first", "/third", "pageview", "click"]); // asked for apart: with the next figures, perhaps
 });
 
 test("the list does not grow beyond its rows, and a late event takes the place of its time", async () => {
@@ -100,7 +101,7 @@ test("nothing is asked for while the page is paused, or its tab is hidden, and a
   expect([asked, await views()]).toEqual([[], "0"]);
   await page.click("#pause");
   await eventually(views, "1");
-  expect(await tail()).toEqual(["pageview /meanwhile ada"]);
+  await eventually(tail, ["pageview /meanwhile ada"]);
   await page.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }); document.dispatchEvent(new Event('visibilitychange'))");
   await eventually(async () => asked.length > 0, true);
   asked.length = 0;
@@ -134,6 +135,36 @@ test("what is wrong with a test event is said beside the form, at its field", as
   await eventually(() => text("#test-fault"), "path has more than 500 characters");
   expect(await page.evaluate("[document.activeElement.id, document.activeElement.getAttribute('aria-invalid')]")).toEqual(["test-path", "true"]);
   expect(complaints.splice(0)).toEqual([expect.stringContaining("400")]); // the browser's own note of the answer
+});
+
+test("a page without a site comes to life by itself: with the database, and with the first site there is, but not under somebody's typing", async () => {
+  const proxy = await throughFaultProxy(servers.pgUri());
+  const empty = await openWorld({}, { databaseHost: new URL(proxy.url).host });
+  try {
+    proxy.set({ down: true });
+    await page.goto(`${empty.url}/analytics`, { waitUntil: "load" });
+    expect(await text("#live")).toContain("PostgreSQL is unreachable");
+    proxy.set({});
+    const hurry = () => page.evaluate("document.dispatchEvent(new Event('visibilitychange'))"); // what is shown again asks at once
+    await hurry();
+    await eventually(() => text("#live"), expect.stringContaining("No events yet"));
+    expect(await page.$eval("#freshness", (freshness) => freshness.hidden)).toBe(true);
+    await page.type("#test-path", "/half a");
+    await empty.send({ site_id: "only", event_type: "pageview", path: "/" });
+    await empty.recordAll();
+    await hurry();
+    await eventually(() => page.$$eval('[data-figure="views"]', ([figure]) => figure?.textContent), "1");
+    expect(await page.$eval("input#test-path", (field) => field.value)).toBe("/half a");
+    expect(await page.$eval("#freshness", (freshness) => freshness.hidden)).toBe(false);
+    await page.type("#test-site", "only"); // what was sent is nobody's work any more
+    await page.click("#test-form button");
+    await eventually(() => page.$eval("#main", (main) => main.getAttribute("data-site")).catch(() => "loading"), "only");
+    await eventually(tail, expect.arrayContaining(["pageview / –"]));
+  } finally {
+    complaints.length = 0; // the browser's own, of 503
+    await empty.close();
+    await proxy.close();
+  }
 });
 
 test("without JavaScript the form leads back, and says so", async () => {

@@ -196,13 +196,61 @@ describe("what is not in the figures", () => {
       expect((await away.send({ site_id: "shop", event_type: "pageview" })).status).toBe(202);
       await eventually(async () => /Kept aside, from a time without Redis: 1\.\d KiB of events\./.test((await visit({ site_id: "shop" }, away)).text), true);
       const kept = await visit({ site_id: "shop" }, away);
-      expect(kept.text).toContain("Redis is unreachable: events are accepted, and kept aside until they can be counted.");
+      expect(kept.text).toContain("Redis is unreachable: events are kept aside, as long as there is room, until they can be counted.");
       expect(figures(kept.html)).toEqual(["0", "0", "0"]);
       redis.set({});
     } finally {
       await away.close();
       await proxy.close();
       await redis.close();
+    }
+  });
+
+  test("is left out where counting it takes too long, and all else is there", async () => {
+    const slow = await openWorld();
+    try {
+      await slow.send([{ site_id: "slow", event_type: "pageview", path: "/", user_id: "u" }]);
+      await slow.recordAll();
+      const days = { site_id: "slow", from: new Date(Date.now() - 6 * DAY_MS).toISOString().slice(0, 10), to: new Date().toISOString().slice(0, 10) };
+      expect(figures((await visit(days, slow)).html)).toEqual(["1", "1", "1"]);
+      await slow.sql("update event_days set users = 5000001");
+      const many = await visit(days, slow);
+      expect([figures(many.html), many.text.includes("too many days to count: choose fewer"), bars(many.html)]).toEqual([["1", "–", "1"], true, ["/ 1", "pageview 1"]]);
+      await slow.context.db.transaction(async (tx) => {
+        await tx.query("lock table event_path_days in access exclusive mode");
+        const { status, html, text } = await visit(days, slow);
+        expect([status, figures(html), bars(html)]).toEqual([200, ["1", "–", "1"], ["pageview 1"]]); // the chart knows the views
+        expect(text).toContain("PostgreSQL did not answer everything in time: what is missing is left out. Fewer days take less time.");
+        expect(text).toContain("Not counted in time: choose fewer days.");
+        expect(text).not.toContain("unreachable");
+      });
+      await slow.context.db.transaction(async (tx) => {
+        await tx.query("lock table events in access exclusive mode");
+        const { html, text } = await visit({ site_id: "slow" }, slow);
+        expect([figures(html), bars(html)]).toEqual([["1", "5,000,001", "1"], ["/ 1", "pageview 1"]]); // a day of UTC has its users counted already
+        expect(text).toContain("what is missing is left out. slow Today"); // of one day nobody can choose fewer
+        expect(text).toContain("This list comes from PostgreSQL, which does not answer right now.");
+        expect(html).toMatch(/id="latest-empty" hidden/);
+      });
+    } finally {
+      await slow.close();
+    }
+  });
+
+  test("is said of refused events also where the database is silent", async () => {
+    const proxy = await throughFaultProxy(servers.pgUri());
+    const full = await openWorld({ REDIS_URL: "redis://127.0.0.1:1", REDIS_TIMEOUT_MS: "200", MAX_EVENT_SPOOL_BYTES: "0" }, { databaseHost: new URL(proxy.url).host });
+    try {
+      expect((await full.send({ site_id: "s", event_type: "x" })).status).toBe(503);
+      proxy.set({ blackhole: true });
+      const { text } = await visit({ site_id: "s" }, full);
+      expect(text).toContain("PostgreSQL is unreachable");
+      expect(text).toMatch(/Refused since [\d :-]+: 1 request with events, the last one [\d.]+ s ago \(EVENTS_BACKLOG_FULL\)/);
+      expect(text).not.toMatch(/events are accepted/i);
+    } finally {
+      proxy.set({});
+      await full.close();
+      await proxy.close();
     }
   });
 

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { request } from "node:http";
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually } from "../support/eventually.ts";
@@ -82,6 +83,19 @@ describe("POST /events", () => {
   ])("%.20s… is refused as a whole", async (body, status, code) => {
     const answer = await post(body);
     expect([answer.status, answer.body.code]).toEqual([status, code]);
+  });
+
+  test("a body whose length is not said may have a mebibyte, and the answer says what to do", async () => {
+    const streamed = (bytes: number) => new Promise<{ status: number; error: string }>((resolve, reject) => {
+      const sent = request(`${world.url}/events`, { method: "POST", headers: { "Transfer-Encoding": "chunked" } }, (response) => {
+        let answer = "";
+        response.on("data", (chunk) => (answer += chunk)).on("end", () => resolve({ status: response.statusCode!, error: JSON.parse(answer).error }));
+      }).on("error", reject);
+      const line = `${JSON.stringify({ site_id: "streamed", event_type: "x" })}\n`;
+      sent.end(line + " ".repeat(bytes - line.length));
+    });
+    expect(await streamed(1024 * 1024)).toMatchObject({ status: 202 });
+    expect(await streamed(1024 * 1024 + 1)).toEqual({ status: 413, error: "Without a Content-Length one request takes at most 1 MiB of events. With it: 10 MiB." });
   });
 
   test("10,000 events are taken at once, in entries that a worker can hold, and each is counted", async () => {

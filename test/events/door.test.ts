@@ -123,6 +123,33 @@ describe("events of pages of other origins", () => {
   });
 });
 
+const intakeOf = async (world: World) => (await fetch(`${world.url}/stats/intake`)).json();
+
+test("what is refused for want of room counts for nobody's quota, and is shown to whoever runs this", async () => {
+  const world = await openWorld({ ADDRESS_EVENTS_PER_MINUTE: "10", REDIS_URL: "redis://127.0.0.1:1", REDIS_TIMEOUT_MS: "200", MAX_EVENT_SPOOL_BYTES: "0" });
+  for (let i = 1; i <= 3; i++) {
+    const answer = await world.send(Array(10).fill(EVENT));
+    expect([answer.status, (await answer.json()).code]).toEqual([503, "EVENTS_BACKLOG_FULL"]);
+    expect(answer.headers.get("ratelimit")).toMatch(/^"events";r=10;/);
+    expect(await intakeOf(world)).toMatchObject({ accepted: 0, refused_requests: i, over_quota_requests: 0, last_refusals: { requests: i, last_code: "EVENTS_BACKLOG_FULL" } });
+  }
+  const page = async () => (await fetch(`${world.url}/analytics?site_id=s`, { headers: { accept: "text/html" } })).text();
+  expect(await page()).toMatch(/Refused since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: 3 requests with events, the last one \d+(\.\d)? s ago \(EVENTS_BACKLOG_FULL\)/);
+  const atMs = Date.now();
+  world.setClock(new Date(atMs + 3_700_000));
+  expect(await page()).not.toContain("Refused since");
+  await world.send(EVENT);
+  expect(await intakeOf(world)).toMatchObject({ refused_requests: 4, last_refusals: { requests: 1 } }); // another spell
+  await world.close();
+});
+
+test("who is over the quota is counted apart, and no alarm for others", async () => {
+  const world = await openWorld({ ADDRESS_EVENTS_PER_MINUTE: "1" });
+  expect([(await world.send(EVENT)).status, (await world.send(EVENT)).status, (await world.send({})).status]).toEqual([202, 429, 429]);
+  expect(await intakeOf(world)).toMatchObject({ accepted: 1, refused_requests: 0, over_quota_requests: 2, last_refusals: null });
+  await world.close();
+});
+
 test("one address sends at most so many events a minute, a batch counting as its events, and is told when to go on", async () => {
   const world = await openWorld({ ADDRESS_EVENTS_PER_MINUTE: "20" });
   for (let i = 0; i < 3; i++) expect((await world.send(EVENT)).status).toBe(202);

@@ -1,4 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { newId } from "../../src/core/ids.ts";
+import { writeUnit } from "../../src/events/messages.ts";
 import { fetch } from "../support/fetch.ts";
 import { eventually } from "../support/eventually.ts";
 import { openWorld, type World } from "../support/world.ts";
@@ -12,7 +14,7 @@ describe("events while Redis does not take them", () => {
     const world = await openWorld({ ...NOWHERE, INBOX: inbox });
     expect((await world.send(view("/one"))).status).toBe(202);
     expect((await world.send(Array.from({ length: 2_000 }, (_, i) => view(`/many/${i % 3}`)))).status).toBe(202);
-    expect(await intakeOf(world)).toMatchObject({ waiting_batches: null, spooled_units: 2, accepted: 2_001, refused: 0, degraded: ["redis"] });
+    expect(await intakeOf(world)).toMatchObject({ waiting_batches: null, spooled_units: 2, accepted: 2_001, refused_requests: 0, over_quota_requests: 0, last_refusals: null, degraded: ["redis"] });
     await world.recordAll();
     expect(await world.stats({ site_id: "s" })).toMatchObject({ total_views: 2_001, unique_users: 1 });
     expect(await world.context.spool.weigh()).toEqual({ units: 0, sizeBytes: 0 });
@@ -38,7 +40,7 @@ describe("events while Redis does not take them", () => {
       else refused = answer;
     }
     expect([refused!.status, refused!.headers.get("retry-after"), (await refused!.json()).code]).toEqual([503, "30", "EVENTS_BACKLOG_FULL"]);
-    expect(await intakeOf(world)).toMatchObject({ accepted: taken, refused: 2 });
+    expect(await intakeOf(world)).toMatchObject({ accepted: taken, refused_requests: 1, last_refusals: { requests: 1, last_code: "EVENTS_BACKLOG_FULL" } });
     await world.recordAll();
     expect((await world.stats({ site_id: "s" })).total_views).toBe(taken);
     await eventually(async () => (await world.send(view("/again"))).status, 202);
@@ -55,6 +57,18 @@ describe("events while Redis does not take them", () => {
     expect(await other.record(batches)).toEqual({ events: 2, repeated: 0 });
     await world.recordAll();
     expect((await world.stats({ site_id: "s" })).total_views).toBe(2);
+    await world.close();
+  });
+
+  test("of which the database refuses one, are recorded but for that one, which is kept for a person to look at", async () => {
+    const world = await openWorld(NOWHERE);
+    const event = (site: string) => [site, "pageview", "/", "u", Date.now(), null];
+    const bodyOf = (...sites: string[]) => JSON.stringify(sites.map(event));
+    await world.context.spool.put(Buffer.from(writeUnit([{ id: newId(), body: bodyOf("s", "s") }, { id: newId(), body: bodyOf("s", "x".repeat(256), "s") }])));
+    await world.recordAll();
+    expect(await world.stats({ site_id: "s" })).toMatchObject({ total_views: 4, unique_users: 1 });
+    expect(await world.sql("select events, stream_id, reason from event_dead_letters")).toEqual([{ events: 1, stream_id: null, reason: expect.stringContaining("too long") }]);
+    expect((await intakeOf(world)).spooled_units).toBe(0);
     await world.close();
   });
 

@@ -100,6 +100,9 @@ describe("figures of events", () => {
     ["/stats", "site_id required"],
     ["/stats?site_id=", "site_id required"],
     ["/stats?site_id=a&site_id=b", "site_id: must be given once"],
+    ["/stats?site_id=a&date=2026-01-01&date=2026-01-02", "date: must be given once"],
+    ["/stats?site_id=a&limit=1&limit=2", "limit: must be given once"],
+    ["/stats?site_id=a&tz=UTC&tz=UTC", "tz: must be given once"],
     [`/stats?site_id=${"x".repeat(256)}`, "site_id: has more than 255 characters"],
     [`/stats?site_id=${encodeURIComponent("\u{1F600}".repeat(256))}`, "site_id: has more than 255 characters"],
     ["/stats?site_id=%00", "site_id: has characters that are no text"],
@@ -177,6 +180,16 @@ describe("figures of events", () => {
       expect(await world.stats({ site_id: `in ${zone}`, date: "2026-03-28" })).toMatchObject({ total_views: 1, unique_users: 1, top_paths: [{ path: "/", views: 1 }] });
       expect(await asked()).toEqual(inUtc);
     }
+  });
+
+  test("the latest events are found by when they happened, be they of today or of years ago, and however many chunks there are", async () => {
+    const event = (type: string, timestamp: string) => ({ site_id: "late", event_type: type, timestamp });
+    await world.send([event("first", "2024-05-05T05:05:05Z"), event("third", "2026-03-29T10:00:00Z"), event("second", "2025-05-05T05:05:05Z"), event("a", "2026-03-29T09:50:00Z"), event("b", "2026-03-29T09:50:00Z")]);
+    await world.recordAll();
+    const latest = async (limit: number) => (await get(`/stats/latest?site_id=late&limit=${limit}`)).body.events.map(({ event_type }: { event_type: string }) => event_type);
+    expect(await latest(1)).toEqual(["third"]);
+    expect(await latest(3)).toEqual(["third", "b", "a"]);
+    expect(await latest(20)).toEqual(["third", "b", "a", "second", "first"]);
   });
 
   test("over several days a user counts once", async () => {

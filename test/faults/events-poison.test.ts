@@ -2,8 +2,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { newId } from "../../src/core/ids.ts";
 import { throughFaultProxy } from "../support/fault-proxy.ts";
 import { servers } from "../support/servers.ts";
-import { openEventsCrowd } from "./events-crowd.ts";
-import { judgeEvents } from "./events-oracle.ts";
+import { keyOf, openEventsCrowd } from "./events-crowd.ts";
+import { judgeEvents, type EventsClients } from "./events-oracle.ts";
 import { openHub, type Hub } from "./hub.ts";
 
 let hub: Hub;
@@ -22,6 +22,7 @@ const NO_BATCH = "it is no batch of events";
 const now = Date.now();
 /** A list of events with another one, good, before and behind it. */
 const amid = (...event: unknown[]) => JSON.stringify([["a", "b", null, null, now, null], event, ["a", "b", null, null, now, null]]);
+/** Some are no list of events at all; of the others the event in the middle is at fault, and those around it are counted. */
 const LISTS: [what: string, body: string, reason: string | RegExp][] = [
   ["no JSON", "[[", NO_BATCH],
   ["a zero byte", "\0", NO_BATCH],
@@ -37,6 +38,12 @@ const LISTS: [what: string, body: string, reason: string | RegExp][] = [
   ["a time before there were any", amid("a", "b", null, null, -1, null), NO_BATCH],
 ];
 
+/** They were put into the stream, and never came through the door. */
+function oracleOf(times: number): EventsClients {
+  const event = { site_id: "a", event_type: "b", timestamp: new Date(now).toISOString() };
+  return { all: new Map([[keyOf({ ...event, path: null }), { event, acknowledged: times, sent: times }]]), refusals: () => [] };
+}
+
 test("what no web process would put into the stream becomes a dead letter, alone, and all others are recorded", async () => {
   const crowd = openEventsCrowd({ urls: hub.urls });
   await crowd.more(10);
@@ -48,8 +55,10 @@ test("what no web process would put into the stream becomes a dead letter, alone
   for (const [, body, reason] of LISTS) expected.set(await put({ key: newId(), body }), reason);
   await crowd.more(20);
   await crowd.stop();
-  await judgeEvents(hub, { crowds: [crowd], deadLetters: expected.size });
-  const dead = await hub.sql<{ stream_id: string; reason: string }>("select stream_id, reason from event_dead_letters");
+  const faulty = LISTS.filter(([, , reason]) => reason !== NO_BATCH).length;
+  await judgeEvents(hub, { crowds: [crowd, oracleOf(2 * faulty)], deadLetters: expected.size });
+  const dead = await hub.sql<{ stream_id: string; reason: string; events: number | null }>("select stream_id, reason, events from event_dead_letters");
+  expect(dead.filter(({ events }) => events === 1).length).toBe(faulty);
   const found = new Map(dead.map(({ stream_id, reason }) => [stream_id, reason]));
   for (const [streamId, reason] of expected) expect(found.get(streamId)).toMatch(reason);
 });

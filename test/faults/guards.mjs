@@ -401,8 +401,12 @@ export const GUARDS = [
   },
   {
     guard: "A batch of events at fault takes no other with it", file: "src/events/record.ts",
-    from: "      if (batches.length === 1) {\n        judge(batches[0]!, error as Error, again, dead);",
-    to: "      if (batches.length > 0) {\n        for (const one of batches) judge(one, error as Error, again, dead);",
+    from: "      if (batches.length === 1) return judge(", to: "      if (batches.length > 0) return judge(",
+    test: ["test/faults/events-poison.test.ts", ""],
+  },
+  {
+    guard: "An event at fault takes no other of its batch with it", file: "src/events/record.ts",
+    from: "    if (events.length === 1 || faulty.size >= MOST_SINGLED_OUT) {", to: "    if (events.length > 0) {",
     test: ["test/faults/events-poison.test.ts", ""],
   },
 ];

@@ -42,7 +42,7 @@ function memory(): SharedCounters & { total(key: string): number } {
     total,
     async exchange(changes) {
       return changes.map(({ key, by, counted }) => {
-        if (counted > 0) hashes.set(key, (hashes.get(key) ?? new Map()).set(by, counted));
+        if (counted !== undefined) hashes.set(key, (hashes.get(key) ?? new Map()).set(by, counted));
         return total(key);
       });
     },
@@ -122,6 +122,21 @@ describe("a limit", () => {
     expect(times(1, "a")).toBe(1);
     await eventually(() => counters.total("rate:address:a:1000"), 6);
     expect(times(10, "a")).toBe(4);
+  });
+
+  test("gives back what came to nothing later, to all processes, though they were told already", async () => {
+    const counters = memory();
+    const [one, other] = [limiter({ counters }), limiter({ counters })];
+    let fail!: (error: Error) => void;
+    const work = one.rates.limited({ setHeader() {} } as unknown as Response, { address: "a" }, () => new Promise((_, reject) => (fail = reject)), 10);
+    await eventually(() => counters.total("rate:address:a:1000"), 10);
+    expect(one.times(1)).toBe(0);
+    const error = new Error("no room");
+    fail(error);
+    await expect(work).rejects.toBe(error);
+    await eventually(() => counters.total("rate:address:a:1000"), 0);
+    expect([other.times(3), one.times(7)]).toEqual([3, 7]);
+    await eventually(() => counters.total("rate:address:a:1000"), 10);
   });
 
   test("holds without Redis, for each process by itself", async () => {

@@ -1,7 +1,7 @@
 import { Router, type Request } from "express";
 import type { Clock } from "../../core/clock.ts";
-import { Failure, Unavailable } from "../../core/errors.ts";
-import { within } from "../../core/within.ts";
+import { Failure } from "../../core/errors.ts";
+import { orNull } from "../../core/or-null.ts";
 import { allow } from "../../http/answer-errors.ts";
 import { letGoOn } from "../../http/expect-continue.ts";
 import { pageHeaders } from "../../http/page-headers.ts";
@@ -14,7 +14,8 @@ import type { EventDoor } from "../routes.ts";
 import { drawSeries } from "./series-chart.ts";
 import { snippetsFor } from "./snippets.ts";
 import { readPageQuery } from "../stats/stats-query.ts";
-import { MOST_SITES, type Stats } from "../stats/stats.ts";
+import { MOST_SITES, MOST_USER_DAYS, type Stats } from "../stats/stats.ts";
+import { isOver } from "../turned-away.ts";
 import { zoneTime } from "./zone-time.ts";
 
 export interface AnalyticsPagesSettings {
@@ -29,8 +30,6 @@ const TOP_TYPES = 10;
 const LATEST_EVENTS = 20;
 const MOST_HOURLY_DAYS = 2;
 const MOST_FORM_BYTES = 16 * 1024; // all its fields in characters of four bytes, percent-encoded
-/** The page does not wait longer to hear how the way to the figures is. */
-const INTAKE_BUDGET_MS = 1_000;
 const REFRESH_SECONDS = 5;
 const SLOW_REFRESH_SECONDS = 30; // of times that are over, or long: they change little, and cost more to read
 const MOST_FAST_DAYS = 31;
@@ -42,7 +41,7 @@ export function createAnalyticsPagesRouter({ stats, intake, door, clock }: Analy
   router.route("/analytics")
     .get(pageHeaders, async (req, res) => {
       const asked = readPageQuery(req.query, stats.today);
-      const [{ sites, shown, read }, way] = await Promise.all([readAll(asked), howItGoes()]);
+      const [{ sites, shown, read }, way] = await Promise.all([readAll(asked), intake.read()]);
       const today = stats.today(shown.days.zone);
       const origin = `${req.protocol}://${req.headers.host ?? "localhost"}`;
       const followsToday = !req.query.from && !req.query.to; // and goes on to tomorrow by itself
@@ -51,7 +50,7 @@ export function createAnalyticsPagesRouter({ stats, intake, door, clock }: Analy
       res.setHeader("Cache-Control", "no-store");
       res.render("analytics", {
         page: "analytics", title: "Analytics", ...shown, siteId: shown.siteId ?? null, read, way, sites, allSites: sites !== null && sites.length < MOST_SITES, today, now: clock.now(),
-        ranges: rangesOf(shown, today), timeName: nameOf(shown.days, today), isToday: shown.days.to >= today,
+        ranges: rangesOf(shown, today), isLong: countOf(shown.days) > 1, isRefusing: way.last_refusals !== null && !isOver(way.last_refusals, clock.now()), timeName: nameOf(shown.days, today), isToday: shown.days.to >= today,
         refreshSecondsLive: isLive ? REFRESH_SECONDS : SLOW_REFRESH_SECONDS, sent: req.query.sent === "1", here: addressOf(linked), mostLatest: LATEST_EVENTS,
         typeUrl: (eventType: string) => addressOf({ ...linked, eventType }), siteUrl: (siteId: string) => addressOf({ ...linked, siteId }),
         inZone: (instant: Date) => zoneTime(instant, shown.days.zone), snippets: snippetsFor(origin, shown.siteId ?? "my-site"), pageview: PAGEVIEW,
@@ -68,32 +67,26 @@ export function createAnalyticsPagesRouter({ stats, intake, door, clock }: Analy
 
   /** With the database away all of it is null, and the page says so. Where there is one site only, nobody has to choose it. */
   async function readAll(asked: Shown) {
-    try {
-      const sites = await stats.sites();
-      const shown = { ...asked, siteId: asked.siteId ?? (sites.length === 1 ? sites[0] : undefined) };
-      return { sites, shown, read: shown.siteId === undefined ? null : await readSite(shown.siteId, asked) };
-    } catch (error) {
-      if (error instanceof Unavailable) return { sites: null, shown: asked, read: null };
-      throw error;
-    }
+    const sites = await orNull(stats.sites());
+    const shown = { ...asked, siteId: asked.siteId ?? (sites?.length === 1 ? sites[0] : undefined) };
+    const read = sites === null || shown.siteId === undefined ? null : await readSite(shown.siteId, asked);
+    return { sites: shown.siteId !== undefined && read === null ? null : sites, shown, read };
   }
 
+  /** Null: the database is away. In it, null is what it did not say in time, as it may be over many days of many paths. */
   async function readSite(siteId: string, { days, eventType }: Shown) {
     const interval = countOf(days) <= MOST_HOURLY_DAYS ? "hour" as const : "day" as const;
-    const [figures, points, { events, types }, latest] = await Promise.all([
-      stats.figures(siteId, days, TOP_PATHS), stats.series(siteId, { ...days, eventType, interval }), stats.types(siteId, days),
-      stats.latest(siteId, LATEST_EVENTS),
+    const [figures, points, counted, latest] = await Promise.all([
+      orNull(stats.figures(siteId, days, TOP_PATHS, MOST_USER_DAYS)), orNull(stats.series(siteId, { ...days, eventType, interval })),
+      orNull(stats.types(siteId, days)), orNull(stats.latest(siteId, LATEST_EVENTS)),
     ]);
-    const charted = points.reduce((sum, point) => sum + point.events, 0);
-    return { ...figures, events, types: types.slice(0, TOP_TYPES), moreTypes: types.length - TOP_TYPES, latest, interval, charted, chart: drawSeries(points, interval, days.zone, clock.now()) };
-  }
-
-  /** What there is to say about events that are not in the figures yet. Null: not known in time. */
-  function howItGoes(): Promise<Awaited<ReturnType<Intake["read"]>> | null> {
-    return within(INTAKE_BUDGET_MS, "redis", intake.read()).catch((error: unknown) => {
-      if (error instanceof Unavailable) return null;
-      throw error;
-    });
+    if (figures === null && points === null && counted === null && latest === null) return null;
+    const charted = points && points.reduce((sum, point) => sum + point.events, 0);
+    return {
+      figures, views: figures?.totalViews ?? (eventType === PAGEVIEW ? charted : null), latest, interval, charted,
+      chart: points && drawSeries(points, interval, days.zone, clock.now()),
+      events: counted && counted.events, types: counted && counted.types.slice(0, TOP_TYPES), moreTypes: counted ? counted.types.length - TOP_TYPES : 0,
+    };
   }
 
   return router;

@@ -11,7 +11,8 @@ export interface PathViews {
 
 export interface Figures {
   totalViews: number;
-  uniqueUsers: number;
+  /** Null: more than could be counted in a moment. */
+  uniqueUsers: number | null;
   topPaths: PathViews[];
 }
 
@@ -38,8 +39,11 @@ export async function selectBounds(db: Db, from: string, to: string, zone: strin
  * Of whole quarters, of however many days. The days of users are said twice, and the edges one by one: so PostgreSQL knows how
  * few rows it will be, and finds them in the index. From a list of them it expected a hundred, and read the whole table.
  * An edge is taken away from a day's row, and where that is gone already with the retention (it goes first), from nothing.
+ * @param mostUserDays  with more users over these days, each day's added up, they are not counted; null: however many
  */
-export async function selectBetween(db: Db, siteId: string, { beginsAt, endsAt }: { beginsAt: Date; endsAt: Date }, mostPaths: number): Promise<Figures> {
+export async function selectBetween(
+  db: Db, siteId: string, { beginsAt, endsAt }: { beginsAt: Date; endsAt: Date }, mostPaths: number, mostUserDays: number | null,
+): Promise<Figures> {
   const { first, last } = endsOf(beginsAt, endsAt);
   const { from, until, edges: [before, behind] } = daysAndEdges(beginsAt, endsAt);
   const isInDay = (sign: string, day: string) => `(${sign}::int = 1
@@ -47,11 +51,13 @@ export async function selectBetween(db: Db, siteId: string, { beginsAt, endsAt }
   const { rows } = await db.query<Figures>(
     `select (select coalesce(sum(events), 0)::bigint from event_quarters
                where site_id = $1 and event_type = '${PAGEVIEW}' and begins_at >= $2 and begins_at < $3) as "totalViews",
-            (select count(distinct user_key) from event_user_days
-               where site_id = $1 and day between $4::date and $6::date
-                 and (day > $4::date and day < $6::date
-                      or day = $4::date and quarters & $5::bit(96) <> 0::bit(96)
-                      or day = $6::date and quarters & $7::bit(96) <> 0::bit(96))) as "uniqueUsers",
+            case when $19::bigint is null
+                   or (select coalesce(sum(users), 0) from event_days where site_id = $1 and day between $4::date and $6::date) <= $19::bigint
+              then (select count(distinct user_key) from event_user_days
+                      where site_id = $1 and day between $4::date and $6::date
+                        and (day > $4::date and day < $6::date
+                             or day = $4::date and quarters & $5::bit(96) <> 0::bit(96)
+                             or day = $6::date and quarters & $7::bit(96) <> 0::bit(96))) end as "uniqueUsers",
             (select coalesce(json_agg(top), '[]') from (
                select min(path) as path, sum(views)::bigint as views from (
                  select path_key, path, views from event_path_days where site_id = $1 and day >= $8::date and day < $9::date
@@ -61,7 +67,7 @@ export async function selectBetween(db: Db, siteId: string, { beginsAt, endsAt }
                  select path_key, path, $16::int * views from event_paths where site_id = $1 and begins_at >= $14 and begins_at < $15 and ${isInDay("$16", "$17")}) as counted
                group by path_key having sum(views) > 0 order by views desc, path limit $18) as top) as "topPaths"`,
     [siteId, beginsAt, endsAt, first.day, first.quarters, last.day, last.quarters, from, until,
-      before.beginsAt, before.endsAt, before.sign, before.day, behind.beginsAt, behind.endsAt, behind.sign, behind.day, mostPaths]);
+      before.beginsAt, before.endsAt, before.sign, before.day, behind.beginsAt, behind.endsAt, behind.sign, behind.day, mostPaths, mostUserDays]);
   return rows[0]!;
 }
 
@@ -138,11 +144,20 @@ export interface LatestEvent {
   timestamp: Date;
 }
 
-/** By when they happened, the last first. */
-export async function selectLatest(db: Db, siteId: string, most: number): Promise<LatestEvent[]> {
+/**
+ * By when they happened, the last first. Each row of the figures has one event or more: the newest of as many rows say from when
+ * on to look, and the chunks before it, of which late events may have made hundreds, are not even planned for.
+ * @param oldest  where figures have a retention: back to then their events may still be there, when they are gone
+ */
+export async function selectLatest(db: Db, siteId: string, most: number, oldest?: Date): Promise<LatestEvent[]> {
+  const newest = await db.query<{ count: number; since: Date | null }>(
+    "select count(*), min(begins_at) as since from (select begins_at from event_quarters where site_id = $1 order by begins_at desc limit $2) as newest", [siteId, most]);
+  const { count, since } = newest.rows[0]!;
+  const from = oldest && count < most && (since === null || oldest < since) ? oldest : since;
+  if (from === null) return [];
   const { rows } = await db.query<LatestEvent>(
     `select id, event_type as "eventType", path, user_id as "userId", timestamp from events
-     where site_id = $1 order by timestamp desc, id desc limit $2`, [siteId, most]);
+     where site_id = $1 and timestamp >= $3 order by timestamp desc, id desc limit $2`, [siteId, most, from]);
   return rows;
 }
 

@@ -8,13 +8,14 @@ import { MOST_DAYS, MOST_HOURLY_DAYS, type Days, type SeriesWanted } from "./sta
 const DAY_MS = 86_400_000;
 const DEFAULT_DAYS = 30;
 
-const textOf = (field: TextField) => z.string("must be given once").min(1, "is empty").superRefine((text, context) => {
+const ONCE = "must be given once";
+const textOf = (field: TextField) => z.string(ONCE).min(1, "is empty").superRefine((text, context) => {
   const message = faultOf(field, text);
   if (message !== undefined) context.addIssue({ code: "custom", message });
 });
-const day = z.string().refine(isDay, "must be a day that there is, such as 2026-01-15");
-const zone = z.string().refine(isZone, "must be a time zone's name, such as Europe/Berlin or UTC").default("UTC");
-const whole = (most: number) => z.string().regex(/^\d{1,6}$/, `must be a whole number from 1 to ${most}`).transform(Number)
+const day = z.string(ONCE).refine(isDay, "must be a day that there is, such as 2026-01-15");
+const zone = z.string(ONCE).refine(isZone, "must be a time zone's name, such as Europe/Berlin or UTC").default("UTC");
+const whole = (most: number) => z.string(ONCE).regex(/^\d{1,6}$/, `must be a whole number from 1 to ${most}`).transform(Number)
   .refine((count) => count >= 1 && count <= most, `must be a whole number from 1 to ${most}`);
 
 const StatsQuery = z.object({ date: day.optional(), tz: zone, limit: whole(1_000).default(10) });

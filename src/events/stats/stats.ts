@@ -19,13 +19,18 @@ export interface SeriesWanted extends Days {
 export const MOST_DAYS = 731;
 export const MOST_HOURLY_DAYS = 31;
 const MOST_TYPES = 100;
+/** Of some days added up: to tell them apart takes a second. */
+export const MOST_USER_DAYS = 5_000_000;
 export const MOST_SITES = 500;
 const UTC = "UTC";
+const DAY_MS = 86_400_000;
+/** Events go by whole weeks, figures by days: some of a week's events outlive theirs. And a day for the zones. */
+const CHUNK_DAYS = 8;
 
 export type Stats = ReturnType<typeof createStats>;
 
 /** What the pages and the API show of analytics events. An unknown site has zeros. Views are events of the type "pageview". */
-export function createStats({ db, clock }: { db: Db; clock: Clock }) {
+export function createStats({ db, rollupRetentionDays, clock }: { db: Db; rollupRetentionDays?: number | undefined; clock: Clock }) {
   /** The day it is now, there. */
   function today(zone: string): string {
     const inZone = new Intl.DateTimeFormat("en-US", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit" });
@@ -33,11 +38,15 @@ export function createStats({ db, clock }: { db: Db; clock: Clock }) {
     return `${part.year}-${part.month}-${part.day}`;
   }
 
-  /** Views, distinct users and the most viewed paths. @throws Failure INVALID_QUERY; Unavailable */
-  function figures(siteId: string, { from, to, zone }: Days, mostPaths: number): Promise<queries.Figures> {
+  /**
+   * Views, distinct users and the most viewed paths.
+   * @param mostUserDays  with more users than that, each day's added up, they are not counted, and are null
+   * @throws Failure INVALID_QUERY; Unavailable
+   */
+  function figures(siteId: string, { from, to, zone }: Days, mostPaths: number, mostUserDays: number | null = null): Promise<queries.Figures> {
     return knowingTheZone(async () => {
       if (zone === UTC && from === to) return queries.selectDay(db, siteId, from, mostPaths);
-      return queries.selectBetween(db, siteId, await queries.selectBounds(db, from, to, zone), mostPaths);
+      return queries.selectBetween(db, siteId, await queries.selectBounds(db, from, to, zone), mostPaths, mostUserDays);
     });
   }
 
@@ -53,7 +62,8 @@ export function createStats({ db, clock }: { db: Db; clock: Clock }) {
 
   /** The events that happened last. @throws Unavailable */
   function latest(siteId: string, most: number): Promise<queries.LatestEvent[]> {
-    return queries.selectLatest(db, siteId, most);
+    const oldest = rollupRetentionDays === undefined ? undefined : new Date(clock.now().getTime() - (rollupRetentionDays + CHUNK_DAYS) * DAY_MS);
+    return queries.selectLatest(db, siteId, most, oldest);
   }
 
   /** Sites that have figures, by name. @throws Unavailable */
