@@ -43,7 +43,8 @@ export default defineConfig({
       {
         extends: true,
         // Processes die and come back, and outages last: longer than any other test. After the others, so that they take their own time.
-        test: { name: "faults", include: ["test/faults/**/*.test.ts"], testTimeout: 180_000, hookTimeout: 120_000, sequence: { groupOrder: 1 } },
+        // They wait more than the others do, so there is one worker more.
+        test: { name: "faults", include: ["test/faults/**/*.test.ts"], maxWorkers: 4, testTimeout: 180_000, hookTimeout: 120_000, sequence: { groupOrder: 1 } },
       },
     ],
   },

@@ -88,10 +88,10 @@ test("a timed stretch counts what was answered within it, and all in flight is a
   const result = await load((req, res) => {
     handled++;
     req.resume().on("end", () => setTimeout(() => res.end("ok"), 20));
-  }, { warmUp: { requests: 4 }, measure: { forMs: 200 } });
+  }, { warmUp: { requests: 4 }, measure: { forMs: 1_000 } });
   expect(result.answered).toBe(handled);
   expect(result.requests).toBeGreaterThan(4);
-  expect(result.requests).toBeLessThanOrEqual(20);
+  expect(result.requests).toBeLessThanOrEqual(100);
   expect(result.p50Ms).toBeGreaterThanOrEqual(19);
   expect(result.perSecond).toBeCloseTo((result.requests / result.elapsedMs) * 1000);
 });

@@ -54,7 +54,7 @@ describe.each(GUIDES)("%s", (page) => {
   });
 
   test("names settings that exist", () => {
-    const settings = new Set<string>([...SETTING_NAMES, "DATABASE_URL", "FLASK_PORT"]);
+    const settings = new Set<string>([...SETTING_NAMES, "DATABASE_URL", "FLASK_HOST", "FLASK_PORT"]);
     const families = /^(S3|PG|REDIS|INBOX|STORAGE|LEDGER|RECONCILE|MAX|ALLOWED|UPLOAD|CONSUMER|CLAIM|RETRY|RUN|SHUTDOWN|TRUST|TIME|SECRET|SMALL|LOG)_/;
     const codes = /^INBOX_(ENTRY_MISSING|BLOB_MISSING|BYTES_DAMAGED|RECORD_DAMAGED)$/;
     for (const [name] of text.matchAll(/\b[A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+\b/g)) {

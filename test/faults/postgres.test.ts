@@ -53,7 +53,7 @@ describe.each([["down", { down: true }], ["silent", { blackhole: true }]])("Post
     takeBaseline(hub);
     proxy.set(faults);
     await crowd.more(60, 60_000);
-    const page = await fetch(`${hub.web.url}/dashboard`, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(6_000) });
+    const page = await fetch(`${hub.web.url}/dashboard`, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(20_000) });
     expect([page.status, await page.text()]).toEqual([200, expect.stringContaining('data-level="warn">PostgreSQL is unreachable: uploads go on')]);
     proxy.set({});
     await crowd.stop();
@@ -119,14 +119,14 @@ describe.each([["down", { down: true }], ["silent", { blackhole: true }]])("Post
       expect([question, answer.status, answer.retryAfter]).toEqual([question, status, retryAfter]);
       for (const sentence of says) expect(text, question).toMatch(sentence);
       if (path !== "/ready") expect(text, question).not.toMatch(/ECONN|timeout expired| at .*\.js/); // that one is for who runs it
-      expect(answer.tookMs, question).toBeLessThan(6_000);
+      expect(answer.tookMs, question).toBeLessThan(15_000); // three seconds and what a loaded machine takes; without a budget it would be 30
     }
   });
 
   /** As the page's form does it, where it is a page. */
   function ask(path: string, how: RequestInit = {}): Promise<Response> {
     const accept = path.startsWith("/api/") || path === "/ready" ? "*/*" : "text/html";
-    return fetch(hub.web.url + path, { redirect: "manual", ...how, headers: { Accept: accept, ...how.headers }, signal: AbortSignal.timeout(8_000) });
+    return fetch(hub.web.url + path, { redirect: "manual", ...how, headers: { Accept: accept, ...how.headers }, signal: AbortSignal.timeout(20_000) });
   }
 
   async function handIn(name: string, body: string): Promise<{ file_id: string }> {
@@ -193,7 +193,7 @@ test("every connection of the pool held: who needs one is told within seconds, a
   const startedAt = Date.now();
   const refused = await fetch(`${hub.web.url}/api/files`);
   expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "5"]);
-  expect(Date.now() - startedAt).toBeLessThan(6_500);
+  expect(Date.now() - startedAt).toBeLessThan(15_000);
   await crowd.more(20);
   await holder.query("rollback");
   await holder.end();

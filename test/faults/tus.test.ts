@@ -39,7 +39,7 @@ function openTusCrowd(urls: string[]) {
     acknowledged, refusals: () => refusals, unknown: () => 0, resumed: () => resumed,
     async more(count: number) {
       const goal = acknowledged.size + count;
-      await eventually(() => acknowledged.size >= goal, true);
+      await eventually(() => acknowledged.size >= goal, true, 60_000);
     },
     async stop() {
       stopping = true;

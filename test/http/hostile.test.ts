@@ -68,9 +68,13 @@ describe("what never ends is ended", () => {
 
 describe("an upload passes within a second beside", () => {
   async function expectQuick(): Promise<void> {
-    const startedAt = performance.now();
-    expect((await ask(world.url, HELLO, "PUT", { from: "127.0.0.2" })).status).toBe(202);
-    expect(performance.now() - startedAt).toBeLessThan(1_000);
+    let quickestMs = Infinity;
+    for (let round = 0; round < 3 && quickestMs >= 1_000; round++) { // what stands in the way does so each time: headers have ten seconds, bodies thirty
+      const startedAt = performance.now();
+      expect((await ask(world.url, HELLO, "PUT", { from: "127.0.0.2" })).status).toBe(202);
+      quickestMs = Math.min(quickestMs, performance.now() - startedAt);
+    }
+    expect(quickestMs).toBeLessThan(1_000);
   }
 
   test("hundreds of connections whose headers never end", async () => {

@@ -106,8 +106,8 @@ describe.concurrent("a slow upload that brings more is never cut", () => {
 });
 
 describe.concurrent("slowness is not held against a client", () => {
-  async function serve(app: express.Express, leastBytesPerSecond: number) {
-    const server = createHttpServer({ app, idleMs: 600, leastBytesPerSecond });
+  async function serve(app: express.Express, leastBytesPerSecond: number, idleMs = 600) {
+    const server = createHttpServer({ app, idleMs, leastBytesPerSecond });
     await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
     return { server, connection: connectRaw(`http://127.0.0.1:${(server.address() as AddressInfo).port}`) };
   }
@@ -135,9 +135,9 @@ describe.concurrent("slowness is not held against a client", () => {
 
   test("where the least rate is 0", async () => {
     const app = express().put("/", (req, res) => void req.on("data", () => {}).on("end", () => void res.status(204).end()));
-    const { server, connection } = await serve(app, 0);
+    const { server, connection } = await serve(app, 0, 2_000);
     await connection.send("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n");
-    const dripping = drip(connection, "a", 100);
+    const dripping = drip(connection, "a", 300); // six seconds: three times the patience
     expect((await connection.answer()).status).toBe(204);
     clearInterval(dripping);
     connection.close();

@@ -55,6 +55,14 @@ describe("the web process", () => {
     expect(await web.exit).toBe(0);
   });
 
+  test("tells of requests that a dependency has it refuse once a minute, not of each", async () => {
+    const web = await startWeb();
+    await world().sql("alter table event_quarters rename to gone"); // as a database that was not migrated
+    for (let i = 0; i < 20; i++) expect((await fetch(`${web.url}/stats?site_id=s`)).status).toBe(503);
+    const told = [...web.output().matchAll(/^.*"request refused".*$/gm)].map(([line]) => JSON.parse(line));
+    expect(told).toEqual([expect.objectContaining({ level: "warn", code: "UNAVAILABLE", refused: 1, requestId: expect.any(String), err: expect.objectContaining({ name: "Unavailable" }) })]);
+  });
+
   test("says which port is in use and how to choose another", async () => {
     const port = new URL(world().url).port;
     const web = start("web", { PORT: port });

@@ -17,7 +17,7 @@ describe("what failed", () => {
     const site = createServer((req, res) => res.end(JSON.stringify(answers[/files\/(\w+)/.exec(req.url!)![1]!]))).listen(0, "127.0.0.1");
     await once(site, "listening");
     const tally = createTally();
-    const receipts = createReceipts({ target: `http://127.0.0.1:${(site.address() as AddressInfo).port}`, tally, patienceMs: 300 });
+    const receipts = createReceipts({ target: `http://127.0.0.1:${(site.address() as AddressInfo).port}`, tally, patienceMs: 3_000 });
     try {
       for (const fileId of ["dead", "other", "waits", "good"]) {
         for (const user of [`owner-of-${fileId}`, "owner-of-dead"]) receipts.add({ fileId, file: { name: "a.txt", sha256: "a" }, user, receivedMs: 0 });

@@ -107,7 +107,7 @@ describe("with a worker", () => {
     const files = join(folder, "files");
     await mkdir(files, { recursive: true });
     await writeFile(join(files, "übersicht-日本.txt"), "by both ways");
-    const { code, output } = await end(simulate(`--users 1 --repeats 4 --think 0 --timeout 5s --seed 4 --files ${files} --expect errors=0,accounted=100%`, { env: { LC_ALL: "C" } }));
+    const { code, output } = await end(simulate(`--users 1 --repeats 4 --think 0 --timeout 20s --seed 4 --files ${files} --expect errors=0,accounted=100%`, { env: { LC_ALL: "C" } }));
     expect(code, output).toBe(0);
     expect(await world.sql("select distinct name from files where name like '%日本.txt' and uploader_id = 'simulated-1'")).toContainEqual({ name: "übersicht-日本.txt" });
   });
@@ -135,7 +135,7 @@ describe("with a worker", () => {
 
   test("a browser that crashes is an error of those in it, and there is another one", async () => {
     const before = await world.ledger();
-    const running = simulate("--users 4 --duration 6s --think 0 --timeout 10s --expect accounted=100%");
+    const running = simulate("--users 4 --repeats 8 --think 0 --timeout 20s --expect accounted=100%");
     await eventually(async () => (await world.ledger()) > before, true);
     const crashed = await browsersOf(running.pid);
     expect(crashed).toHaveLength(1);

@@ -119,12 +119,12 @@ test("a batch whose handler throws stays pending whole and comes again to the sa
 test("a batch that takes longer than the claim time is not taken over while its consumer lives", async () => {
   await append(redis, stream, { key: "slow", body: "{}" });
   const other = recorder();
-  const thief = consumer("thief", other.handle, { claimIdleMs: 300 });
+  const thief = consumer("thief", other.handle, { claimIdleMs: 1_500 });
   const started = Date.now();
   const slow = consumer("slow", async () => {
-    while (Date.now() - started < 1_200) await thief.runOnce(20);
+    while (Date.now() - started < 4_000) await thief.runOnce(20);
     return new Set<string>();
-  }, { claimIdleMs: 300 });
+  }, { claimIdleMs: 1_500 });
   await runUntilWork(slow);
   expect(other.seen).toEqual([]);
 });

@@ -64,8 +64,8 @@ describe("a fault proxy", () => {
     const { proxy, dial } = await open();
     proxy.set({ latencyMs: 100 });
     const client = dial();
-    const startedAt = performance.now();
     const sent = Buffer.from(Array.from({ length: 2_000_000 }, (_, i) => i % 241));
+    const startedAt = performance.now();
     for (let at = 0; at < sent.length; at += 20_000) client.socket.write(sent.subarray(at, at + 20_000));
     client.socket.end();
     await once(client.socket, "data");

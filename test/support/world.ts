@@ -51,11 +51,10 @@ export async function openWorld(settings: Partial<Record<keyof Config, string>> 
   await migrate({ db: migrating, folder: join(import.meta.dirname, "../../sql"), timeSeries: config.TIME_SERIES, log });
   await migrating.close();
 
-  const context = await openContext({ config, log, clock });
+  const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
+  const [context] = await Promise.all([openContext({ config, log, clock }), whenReady(blocking, 2_000)]); // of a Redis that is not there both wait
   const site = await openSite(context);
   const redis = new Redis(servers.redisUrl());
-  const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
-  await whenReady(blocking, 2_000);
 
   function worker(name = "w1") {
     return createConsumer({
