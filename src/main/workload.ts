@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { repeat, type Job } from "../core/repeat.ts";
 import { openTimeSeries, type TimeSeries } from "../db/time-series.ts";
 import { EVENTS_GROUP } from "../events/messages.ts";
@@ -38,6 +39,7 @@ export async function openWorkload(context: Context): Promise<Running> {
   const blocking = openBlockingRedis({ url: config.REDIS_URL, log });
   await whenReady(blocking, 1_500);
   const stop = new AbortController();
+  setMaxListeners(0, stop.signal); // each consumer and job listens while it waits: more than ten in an outage, and no leak
   const report = createWorkerReport({ presence: workers, name, clock, log });
 
   const consumer = createConsumer({

@@ -1,6 +1,9 @@
-import { afterEach, beforeEach } from "vitest";
+import { afterEach, beforeEach, expect } from "vitest";
 import { startProgram, type Conditions, type Program } from "./program.ts";
 import { openWorld, type World } from "./world.ts";
+
+/** Node's own words in the middle of a log: of leaks, of promises nobody looks at, of what is deprecated. The AWS SDK's about the next Node is its own affair. */
+const NODE_WARNS = /^\(node:\d+\) (?!Warning: NodeVersionSupportWarning).*/m;
 
 /** For a test file about our processes: a world for each test, and what was started in it is killed after it. */
 export function useProcesses() {
@@ -13,8 +16,10 @@ export function useProcesses() {
   afterEach(async () => {
     for (const program of programs) program.kill("SIGKILL");
     await Promise.all(programs.map(({ exit }) => exit));
+    const warnings = programs.map(({ output }) => NODE_WARNS.exec(output())?.[0]).filter(Boolean);
     programs = [];
     await world.close();
+    expect(warnings).toEqual([]);
   });
 
   function start(name: "web" | "worker" | "migrate" | "verify", env: Record<string, string> = {}, conditions: Conditions = {}): Program {
