@@ -14,6 +14,11 @@ test.each<[string, boolean, object]>([
   expect(tellsOfBug(JSON.stringify({ process: "worker", ...line }))).toBe(expected);
 });
 
+test("what Node warns of is a bug as well, but for what others tell of the next Node", () => {
+  expect(tellsOfBug("(node:17) MaxListenersExceededWarning: Possible EventTarget memory leak detected. 11 abort listeners added to [AbortSignal].")).toBe(true);
+  expect(tellsOfBug("(node:17) Warning: NodeVersionSupportWarning: The AWS SDK for JavaScript (v3)")).toBe(false);
+});
+
 test("half a line, of a process that was killed, is none", () => {
   expect(tellsOfBug('{"level":"error","process":"worker","msg":"reque{"level":"info"}')).toBe(false);
 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Acknowledgement, Crowd } from "./crowd.ts";
 import { findGrowth, footprintOf, type Footprint } from "../support/footprint.ts";
-import type { Program } from "../support/program.ts";
+import { NODE_WARNS, type Program } from "../support/program.ts";
 import type { Hub } from "./hub.ts";
 
 /** Who wrote down what was acknowledged: a crowd, or a client of the test's own. */
@@ -87,8 +87,9 @@ export class NotKept extends Error {
   }
 }
 
-/** Whatever was thrown that is no dependency's doing: most jobs log it with its name only. */
+/** Whatever was thrown that is no dependency's doing: most jobs log it with its name only. And what Node warns of. */
 export function tellsOfBug(line: string): boolean {
+  if (NODE_WARNS.test(line)) return true;
   if (!/"level":"(error|fatal)"/.test(line)) return false;
   try {
     const { level, msg, err } = JSON.parse(line) as { level: string; msg: string; err?: { name?: string } };

@@ -128,11 +128,17 @@ function fakeClock() {
   return { clock, run };
 }
 
+/** As many may listen to it as wait. */
+function neverAborted(): AbortSignal {
+  const { signal } = new AbortController();
+  setMaxListeners(0, signal);
+  return signal;
+}
+
 describe("the open model", () => {
   async function arrive({ mostAtOnce, visitMs, patienceMs = 60_000 }: { mostAtOnce: number; visitMs: number; patienceMs?: number }) {
     const { clock, run } = fakeClock();
-    const signal = new AbortController().signal;
-    setMaxListeners(0, signal);
+    const signal = neverAborted();
     const lateness: number[] = [], dues: number[] = [];
     let never = 0, here = 0, most = 0;
     await run(runArrivals({
@@ -180,7 +186,7 @@ describe("the closed model", () => {
     const { clock, run } = fakeClock();
     const visits: [number, number][] = [];
     await run(runFixedUsers({
-      users: 2, repeats: 3, durationMs: undefined, think: { leastMs: 1000, mostMs: 2000 }, clock, signal: new AbortController().signal,
+      users: 2, repeats: 3, durationMs: undefined, think: { leastMs: 1000, mostMs: 2000 }, clock, signal: neverAborted(),
       randomOf: (user) => () => user / 2,
       live: (user, round) => round(async (dueMs) => void visits.push([user, dueMs])),
     }));
@@ -192,7 +198,7 @@ describe("the closed model", () => {
     const { clock, run } = fakeClock();
     let visits = 0;
     await run(runFixedUsers({
-      users: 1, repeats: undefined, durationMs: 10_500, think: { leastMs: 1000, mostMs: 1000 }, clock, signal: new AbortController().signal,
+      users: 1, repeats: undefined, durationMs: 10_500, think: { leastMs: 1000, mostMs: 1000 }, clock, signal: neverAborted(),
       randomOf: () => () => 0, live: (_, round) => round(async () => void visits++),
     }));
     expect(visits).toBe(11);

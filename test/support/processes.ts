@@ -1,9 +1,6 @@
 import { afterEach, beforeEach, expect } from "vitest";
-import { startProgram, type Conditions, type Program } from "./program.ts";
+import { NODE_WARNS, startProgram, type Conditions, type Program } from "./program.ts";
 import { openWorld, type World } from "./world.ts";
-
-/** Node's own words in the middle of a log: of leaks, of promises nobody looks at, of what is deprecated. The AWS SDK's about the next Node is its own affair. */
-const NODE_WARNS = /^\(node:\d+\) (?!Warning: NodeVersionSupportWarning).*/m;
 
 /** For a test file about our processes: a world for each test, and what was started in it is killed after it. */
 export function useProcesses() {

@@ -6,6 +6,9 @@ import { servers } from "./servers.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 
+/** Node's own words in the middle of a log: of leaks, of promises nobody looks at, of what is deprecated. The AWS SDK's about the next Node is its own affair. */
+export const NODE_WARNS = /^\(node:\d+\) (?!Warning: NodeVersionSupportWarning).*/m;
+
 export interface Program {
   child: ChildProcess;
   /** Of Node itself, also where it is traced. */
